@@ -1,0 +1,154 @@
+"""Which gate comes next, and how a person's answer to it is sealed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from atlas.errors import BadInput, WaitingForHuman
+from atlas.governance import Gate, GovernancePolicy, Problem, Stage
+
+if TYPE_CHECKING:
+    from atlas.record import RunView
+    from atlas.run.journal import Journal
+    from atlas.run.store import Store
+
+__all__ = ["STAGES", "answer", "ask", "next_gate", "open_gate", "step_gate"]
+
+STAGES: tuple[Stage, ...] = ("measure", "interpret", "close")
+
+
+def step_gate(view: RunView, step: str) -> Gate:
+    """Return the gate of a step that waits for a person, as its `step-waiting` event describes it."""
+    event = next(e for e in reversed(view.events) if e.type == "step-waiting" and e.data["step"] == step)
+    return Gate(
+        id=step,
+        title=f"Answer to step {step}",
+        stage="interpret",
+        path=f"answers/{step}.md",
+        template="",
+        guidance=str(event.data["ask"]),
+    )
+
+
+def next_gate(view: RunView, policy: GovernancePolicy | None, stage: Stage) -> Gate | None:
+    """Return the first gate of a stage that has been neither answered nor skipped."""
+    gates = policy.gates() if policy is not None else ()
+    for gate in gates:
+        state = view.gates.get(gate.id)
+        if gate.stage == stage and (state is None or not state.passed):
+            return gate
+    return None
+
+
+def open_gate(journal: Journal, gate: Gate) -> None:
+    """Journal that a gate is open, once."""
+    if gate.id not in journal.view().gates:
+        journal.append("gate-opened", {"gate": gate.id, "stage": gate.stage, "title": gate.title})
+
+
+def ask(view: RunView, gate: Gate) -> WaitingForHuman:
+    """Return the exception that ends the process at an open gate and says what to type next."""
+    run = view.run_id
+    if gate.id.startswith("read-"):
+        number = gate.id.removeprefix("read-")
+        command = f"atlas read {number} {run}"
+    else:
+        command = f"atlas answer {run} {gate.id}"
+    return WaitingForHuman(
+        f"{run} waits for a person: {gate.title}.\n  {gate.guidance}",
+        fix=f"{command}   then: atlas resume {run}",
+    )
+
+
+def _reachable(view: RunView, policy: GovernancePolicy | None) -> Gate | None:
+    """Return the gate that may be answered now: that of the stage which the run has reached."""
+    waiting = view.waiting_for
+    if waiting is not None and any(e.data["step"] == waiting.id for e in view.of("step-waiting")):
+        return step_gate(view, waiting.id)
+    done = {e.data["stage"] for e in view.of("stage-done")}
+    reached = next((s for s in STAGES if s not in done), "close")
+    return next_gate(view, policy, reached)
+
+
+def _list(problems: Sequence[Problem]) -> str:
+    return "\n".join(
+        f"  - {problem.where + ': ' if problem.where else ''}{problem.message}" for problem in problems
+    )
+
+
+def answer(
+    journal: Journal,
+    store: Store,
+    policy: GovernancePolicy | None,
+    gate_id: str,
+    data: bytes,
+    *,
+    author: str,
+    via: str,
+    evidence: Path | None = None,
+    override: str | None = None,
+) -> None:
+    """Review and seal an answer.
+
+    Raises:
+        BadInput: The gate is not the one to be answered now, the text is not UTF-8, or the policy has
+            problems with it that were not overridden. Nothing is sealed then.
+    """
+    view = journal.view()
+    if view.state in ("done", "abandoned"):
+        raise BadInput(f"{view.run_id} is {view.state}; its answers are final", fix="amend a Read instead")
+    gate = _reachable(view, policy)
+    if gate is None or gate.id != gate_id:
+        passed = view.gates.get(gate_id)
+        if passed is not None and passed.passed:
+            raise BadInput(
+                f"{gate_id} is sealed already",
+                fix=f"atlas read {gate_id.removeprefix('read-')} {view.run_id} --amend",
+            )
+        turn = f"it is the turn of {gate.id}" if gate is not None else "no gate is to be answered now"
+        raise BadInput(f"{gate_id} cannot be answered now: {turn}", fix=f"atlas status {view.run_id}")
+    if not author.strip():
+        raise BadInput("an answer needs its author", fix='add --by "Your Name"')
+    try:
+        text = data.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"the answer is not UTF-8 text: {error}", fix="save the file as UTF-8") from error
+    if not text.strip():
+        raise BadInput("the answer is empty")
+    is_step = any(e.data["step"] == gate.id for e in view.of("step-waiting"))
+    problems = policy.review(gate.id, text, view) if policy is not None and not is_step else ()
+    firm = [p for p in problems if not p.overridable]
+    if firm or (problems and override is None):
+        soft = [] if firm else list(problems)
+        raise BadInput(
+            f"{gate.id} is not sealed yet:\n{_list(problems)}",
+            fix="reword it and answer again"
+            + ('; or sign it as it is, which lowers the tier: --override "REASON"' if soft else ""),
+        )
+    open_gate(journal, gate)
+    if problems:
+        journal.append(
+            "override-signed",
+            {
+                "gate": gate.id,
+                "author": author,
+                "reason": override,
+                "problems": [p.message for p in problems],
+            },
+        )
+    if evidence is not None:
+        store.seal_new(f"evidence/{gate.id}-{evidence.name}", evidence.read_bytes(), role="evidence")
+    role = "read" if gate.id.startswith("read-") else "answer"
+    artifact = store.seal_new(gate.path, data, role=role)
+    journal.append(
+        "gate-answered",
+        {
+            "gate": gate.id,
+            "author": author,
+            "path": artifact.path,
+            "sha256": artifact.sha256,
+            "via": via,
+        },
+    )

@@ -1,0 +1,70 @@
+"""Makes the development environment once, then runs the quickstart or the checks inside it.
+
+python dev.py run     the quickstart: a real model's curvature, manifests/quickstart.yaml
+python dev.py test    the whole test suite (further arguments go to pytest)
+python dev.py lint    style, types and import contracts
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
+PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
+PUBLIC = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "plugins").glob("*/src/*"))]
+
+
+def install() -> None:
+    """Install host and plugins, unless the stamp says that exactly these are installed."""
+    inputs = [ROOT / "requirements-dev.txt", ROOT / "constraints.txt", ROOT / "pyproject.toml"]
+    inputs += sorted((ROOT / "plugins").glob("*/pyproject.toml"))
+    digest = hashlib.sha256(sys.version.encode())
+    for path in inputs:
+        digest.update(path.read_bytes())
+    stamp = VENV / "atlas-stamp"
+    if stamp.is_file() and stamp.read_text() == digest.hexdigest():
+        return
+    if not PYTHON.exists():
+        subprocess.run([sys.executable, "-m", "venv", str(VENV)], check=True)
+    pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "setuptools>=69", "wheel"], cwd=ROOT, check=True)
+    subprocess.run([*pip, "--no-build-isolation", "-r", "requirements-dev.txt"], cwd=ROOT, check=True)
+    stamp.write_text(digest.hexdigest())
+
+
+def run(*command: str) -> int:
+    """Run a command of the environment in the repository root."""
+    return subprocess.run([str(BIN / command[0]), *command[1:]], cwd=ROOT, check=False).returncode
+
+
+def lint() -> int:
+    """Run every static check, all of them even if one fails."""
+    checks = [
+        ("ruff", "check"),
+        ("ruff", "format", "--check"),
+        ("mypy",),
+        ("mypy", *PUBLIC),
+        ("lint-imports",),
+    ]
+    return max([run(*check) for check in checks])
+
+
+def main(action: str = "", *rest: str) -> int:
+    """Carry out one action and return its exit code."""
+    if action not in ("run", "test", "lint"):
+        print(__doc__)
+        return 2
+    install()
+    if action == "run":
+        return run("atlas", "run", "manifests/quickstart.yaml", *rest)
+    return run("pytest", *rest) if action == "test" else lint()
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
