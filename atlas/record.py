@@ -26,8 +26,12 @@ stores status. Event types of the host:
 | `finished` | `tier` |
 | `abandoned` | `author`, `reason` |
 | `recovered` | `bytes`, `sha256` |
+| `set-aside` | `path`, `moved_to` |
 
-Events of a plugin are named `<plugin>.<what>`.
+Any event may carry `sealed`: a list of `path`, `size`, `sha256`, `role` of files that this very line
+seals, all or none of them. `step-finished` seals a step's results so, hence no step is half sealed.
+An event's data holds `clock_back_ms` where the machine's clock had gone back. Events of a plugin are
+named `<plugin>.<what>`.
 """
 
 from __future__ import annotations
@@ -54,6 +58,7 @@ __all__ = [
     "GateState",
     "Head",
     "RunView",
+    "canonical_json",
     "open_record",
     "parse_journal",
 ]
@@ -111,6 +116,21 @@ class GateState:
         return self.answered is not None or self.skipped is not None
 
 
+def canonical_json(value: Any) -> bytes:
+    """Return the one spelling of a JSON value: sorted keys, no spaces, ASCII, no NaN.
+
+    Raises:
+        ValueError: The value holds NaN or an infinity, or is nested too deeply.
+        TypeError: It holds something that JSON does not know.
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return text.encode("ascii")
+
+
+def _refuse_float(text: str) -> float:
+    raise ValueError(f"a journal holds no floats: {text}")
+
+
 def parse_journal(data: bytes, *, where: str) -> tuple[tuple[Event, ...], Head, bytes]:
     """Check and read journal bytes.
 
@@ -127,12 +147,12 @@ def parse_journal(data: bytes, *, where: str) -> tuple[tuple[Event, ...], Head, 
     for number, line in enumerate(lines):
         place = f"{where}:{number + 1}"
         try:
-            entry = json.loads(line)
-            canonical = json.dumps(
-                entry, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
-            ).encode("ascii")
+            entry = json.loads(line, parse_float=_refuse_float)
+            canonical = canonical_json(entry)
             event = Event(entry["seq"], entry["type"], entry["time"], entry["data"])
             link = entry["prev"]
+            if not isinstance(event.data, dict) or not isinstance(event.type, str):
+                raise TypeError("an event has a type and an object of data")
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise IntegrityBroken("not a journal line", where=place) from error
         if canonical != line:
@@ -178,17 +198,21 @@ class RunView:
 
     @cached_property
     def artifacts(self) -> Mapping[str, Artifact]:
-        """Sealed files by their path in the run folder."""
-        return {
-            event.data["path"]: Artifact(
-                event.data["path"],
-                event.data["size"],
-                event.data["sha256"],
-                event.data["role"],
-                event.data.get("step"),
-            )
-            for event in self.of("sealed")
-        }
+        """Sealed files by their path in the run folder.
+
+        Raises:
+            IntegrityBroken: A path was sealed twice; no writer does that.
+        """
+        result: dict[str, Artifact] = {}
+        for event in self.events:
+            sealed = [event.data] if event.type == "sealed" else event.data.get("sealed", ())
+            for item in sealed:
+                path = item["path"]
+                if path in result:
+                    raise IntegrityBroken("a sealed path is sealed again", where=f"{JOURNAL}:{event.seq + 1}")
+                step = event.data.get("step")
+                result[path] = Artifact(path, item["size"], item["sha256"], item["role"], step)
+        return result
 
     @cached_property
     def manifest(self) -> Mapping[str, Any]:
@@ -266,7 +290,8 @@ class RunView:
             if path.startswith(prefix) and path.endswith(".csv"):
                 descriptor = json.loads(self.read(path.removesuffix(".csv") + ".schema.json"))
                 schema = TableSchema.from_descriptor(descriptor)
-                result[schema.name] = list(read_csv(schema, self.read(path), where=path))
+                name = path.removeprefix(prefix).removesuffix(".csv")
+                result[name] = list(read_csv(schema, self.read(path), where=path))
         return result
 
     def quantities(self) -> Iterator[tuple[str, Quantity]]:

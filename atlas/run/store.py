@@ -1,0 +1,234 @@
+"""The files of a run: written whole, named once, sealed by a line of the journal, never replaced.
+
+How a file is sealed: written under `.staging`, fsynced, linked to its name (which fails where the name
+is taken), its folder fsynced, then journaled with size and digest. A file that has a name but no line
+is what a kill left behind: nobody vouches for it, so it is moved to `orphans/` and that is journaled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from atlas.errors import BadInput, IntegrityBroken
+from atlas.record import Artifact, Event
+from atlas.run.journal import Journal, make_folder, sync_folder, unwritable
+from atlas.run.paths import check_path, place
+
+__all__ = ["ORPHANS", "STAGING", "Deposit", "Store"]
+
+STAGING = ".staging"
+ORPHANS = "orphans"
+_SEALED_FOLDERS = ("answers", "environment", "evidence", "raw", "reads", "stimulus")
+_SEALED_FILES = ("manifest.yaml", "manifest.resolved.yaml")
+_CHUNK = 1 << 20
+
+
+@frozen
+class Deposit:
+    """A file on its way into the run folder.
+
+    Attributes:
+        path: Where it shall lie.
+        content: Its bytes, or the file to copy them from.
+        role: `manifest`, `stimulus`, `table`, `schema`, `facts`, `attachment`, `read`, `answer`, ...
+        sha256: The digest that the bytes must have, where one is known.
+    """
+
+    path: str
+    content: bytes | Path
+    role: str
+    sha256: str | None = None
+
+
+class Store:
+    """Seals files of the run whose journal is open; `open` first puts aside what a kill left behind."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        self.root = journal.root
+
+    @classmethod
+    def open(cls, journal: Journal) -> Store:
+        """Return the store of a run after removing unfinished files and moving orphans aside."""
+        store = cls(journal)
+        try:
+            if (store.root / STAGING).exists():
+                shutil.rmtree(store.root / STAGING)
+            for path in store._unsealed():
+                store._set_aside(path)
+        except OSError as error:
+            raise unwritable(error, "the run folder", str(store.root)) from error
+        return store
+
+    def seal_new(self, path: str, data: bytes | Path, *, role: str, step: str | None = None) -> Artifact:
+        """Seal one file under a `sealed` event.
+
+        Sealing the same bytes in the same place again changes nothing, so an interrupted preparation
+        can be repeated.
+
+        Raises:
+            BadInput: The path is not safe, or something else is sealed there.
+            DiskFull: There was no room; nothing was sealed.
+        """
+        taken = self.journal.view().artifacts.get(path)
+        if taken is not None:
+            content = data if isinstance(data, bytes) else data.read_bytes()
+            if hashlib.sha256(content).hexdigest() == taken.sha256:
+                return taken
+        (entry,) = self._deposit([Deposit(path, data, role)])
+        self.journal.append("sealed", entry if step is None else {**entry, "step": step})
+        return Artifact(step=step, **entry)
+
+    def seal_together(self, type: str, data: Mapping[str, Any], deposits: Iterable[Deposit]) -> Event:
+        """Append one event that seals several files: all of them, or none.
+
+        A step's results go with `step-finished`, an answer and its evidence with `gate-answered`. After
+        a kill on the way, the files are orphans and whatever made them is done again.
+
+        Raises:
+            BadInput: A path is not safe or is sealed already; nothing was sealed.
+            IntegrityBroken: A file to copy does not have the digest that it was announced with.
+            DiskFull: There was no room; nothing was sealed.
+        """
+        return self.journal.append(type, {**data, "sealed": self._deposit(deposits)})
+
+    def staging(self, name: str) -> Path:
+        """Return a fresh, empty folder for work in progress; the next `open` removes it."""
+        folder = self.root / STAGING / check_path(name)
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
+        return folder
+
+    def lend(self, paths: Iterable[str], folder: Path) -> dict[str, str]:
+        """Copy sealed files, checked against their digests, and return path -> absolute copy.
+
+        Raises:
+            IntegrityBroken: A file is gone or differs from what was sealed.
+        """
+        result = {}
+        for path in paths:
+            copy = place(folder, path)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(self.journal.view().read(path))
+            copy.chmod(0o444)
+            result[path] = str(copy.resolve())
+        return result
+
+    def _deposit(self, deposits: Iterable[Deposit]) -> list[dict[str, Any]]:
+        """Put files in their places, not journaled yet, and return their entries."""
+        pending = list(deposits)
+        taken = {path.casefold(): path for path in self.journal.view().artifacts}
+        for deposit in pending:
+            target = place(self.root, deposit.path)
+            other = taken.setdefault(deposit.path.casefold(), "")
+            if other:
+                raise BadInput(
+                    f"{other} is sealed already and is never replaced",
+                    where=str(target),
+                    fix="choose another name, or amend it",
+                )
+            taken[deposit.path.casefold()] = deposit.path
+        try:
+            entries = [self._put(deposit) for deposit in pending]
+            for folder in sorted({place(self.root, deposit.path).parent for deposit in pending}):
+                sync_folder(folder)
+        except OSError as error:
+            raise unwritable(error, "a file of the run", str(error.filename or self.root)) from error
+        return entries
+
+    def _put(self, deposit: Deposit) -> dict[str, Any]:
+        target = place(self.root, deposit.path)
+        temporary = self.root / STAGING / "next"
+        temporary.parent.mkdir(exist_ok=True)
+        try:
+            size, digest = _write(temporary, deposit.content)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+        if deposit.sha256 not in (None, digest):
+            raise IntegrityBroken("the file changed after it was announced", where=deposit.path)
+        make_folder(target.parent)
+        if target.exists():
+            self._set_aside(deposit.path)
+        _name(temporary, target)
+        return {"path": deposit.path, "size": size, "sha256": digest, "role": deposit.role}
+
+    def _unsealed(self) -> Iterator[str]:
+        """Yield the files that ought to be sealed and are not, and copies of records not linked."""
+        known = self.journal.view().artifacts
+        linked = {Path(e.data["folder"]).name for e in self.journal.view().of("record-linked")}
+        found = [self.root / name for name in _SEALED_FILES]
+        for name in _SEALED_FOLDERS:
+            found += sorted((self.root / name).rglob("*"))
+        for file in found:
+            path = file.relative_to(self.root).as_posix()
+            if path not in known and (file.is_symlink() or file.is_file()):
+                yield path
+        if (self.root / "records").is_dir():
+            for folder in sorted((self.root / "records").iterdir()):
+                if folder.name not in linked:
+                    yield f"records/{folder.name}"
+
+    def _set_aside(self, path: str) -> None:
+        """Move a file or folder that the journal does not vouch for out of the way."""
+        numbers = itertools.count(self.journal.head.length)
+        moved = next(m for n in numbers if not (m := self.root / ORPHANS / str(n) / path).exists())
+        make_folder(moved.parent)
+        (self.root / path).rename(moved)
+        sync_folder((self.root / path).parent)
+        sync_folder(moved.parent)
+        self.journal.append("set-aside", {"path": path, "moved_to": moved.relative_to(self.root).as_posix()})
+
+
+def _write(file: Path, content: bytes | Path) -> tuple[int, str]:
+    """Write and fsync a file; return its size and sha256."""
+    digest, size = hashlib.sha256(), 0
+    with file.open("wb", buffering=0) as stream:
+        for chunk in _chunks(content):
+            rest = memoryview(chunk)
+            while rest:
+                rest = rest[stream.write(rest) :]
+            digest.update(chunk)
+            size += len(chunk)
+        os.fsync(stream.fileno())
+    return size, digest.hexdigest()
+
+
+def _chunks(content: bytes | Path) -> Iterator[bytes]:
+    if isinstance(content, bytes):
+        yield content
+        return
+    with content.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            yield chunk
+
+
+def _name(temporary: Path, target: Path) -> None:
+    """Give a finished file its name, unless the name is taken.
+
+    A rename on POSIX replaces silently, a hard link does not. File systems without hard links (FAT)
+    leave only the check before the rename, which is enough under the run's lock.
+    """
+    if os.name != "nt":
+        try:
+            os.link(temporary, target)
+        except FileExistsError:
+            raise
+        except OSError:
+            if target.exists():
+                raise
+        else:
+            temporary.unlink()
+            return
+    if target.exists():
+        raise FileExistsError(f"{target} exists")
+    temporary.rename(target)
