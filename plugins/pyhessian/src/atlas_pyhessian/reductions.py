@@ -1,0 +1,86 @@
+"""Sums over long vectors that stay right at a hundred million entries.
+
+In float32, `torch.linalg.vector_norm` is off by 3% and `torch.dot` by up to 0.4% at 1.3e8 entries: one
+running float32 sum loses the small terms. Here a vector is cut into chunks; each chunk is reduced on
+its own and the chunks are added in float64. Scalars convert the chunk itself to float64. Products with
+a stack of vectors multiply within a short chunk in the working precision, which is off by 4e-10 of the
+product of the norms at 6.4e7 entries and takes half the time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+__all__ = ["add_combination", "combine", "dot", "norm", "project"]
+
+_SCALAR_CHUNK = 1 << 18
+_STACK_CHUNK = 1 << 15
+_DEVICE_CHUNK = 1 << 23
+
+
+def _chunks(size: int, chunk: int, device: torch.device) -> Iterator[slice]:
+    step = chunk if device.type == "cpu" else _DEVICE_CHUNK
+    return (slice(start, min(start + step, size)) for start in range(0, size, step))
+
+
+def _stack_dtype(vector: torch.Tensor) -> torch.dtype:
+    return vector.dtype if vector.device.type == "cpu" else torch.float64
+
+
+def dot(x: torch.Tensor, y: torch.Tensor) -> float:
+    """Return `x . y` of two vectors `[n]`, summed in float64."""
+    total = torch.zeros((), dtype=torch.float64, device=x.device)
+    for part in _chunks(x.numel(), _SCALAR_CHUNK, x.device):
+        total += torch.dot(x[part].double(), y[part].double())
+    return float(total)
+
+
+def norm(x: torch.Tensor) -> float:
+    """Return the Euclidean norm of a vector `[n]`, summed in float64."""
+    return dot(x, x) ** 0.5
+
+
+def project(stack: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:
+    """Return the coefficients `stack @ vector`, float64 `[m]` on the CPU.
+
+    Args:
+        stack: `[m, n]`, any floating dtype.
+        vector: `[n]`, in the working dtype.
+    """
+    dtype = _stack_dtype(vector)
+    total = torch.zeros(stack.shape[0], dtype=torch.float64, device=vector.device)
+    for part in _chunks(vector.numel(), _STACK_CHUNK, vector.device):
+        total += (stack[:, part].to(dtype) @ vector[part].to(dtype)).double()
+    return total.cpu()
+
+
+def add_combination(
+    vector: torch.Tensor, stack: torch.Tensor, coefficients: torch.Tensor
+) -> torch.Tensor:
+    """Add `coefficients @ stack` to `vector` in place and return it.
+
+    Args:
+        vector: `[n]`, in the working dtype.
+        stack: `[m, n]`, any floating dtype.
+        coefficients: `[m]`.
+    """
+    dtype = _stack_dtype(vector)
+    weights = coefficients.to(device=vector.device, dtype=dtype)
+    for part in _chunks(vector.numel(), _STACK_CHUNK, vector.device):
+        vector[part] += (weights @ stack[:, part].to(dtype)).to(vector.dtype)
+    return vector
+
+
+def combine(stack: torch.Tensor, rotation: torch.Tensor, dtype: torch.dtype) -> None:
+    """Replace the first `k` rows of `stack` by `rotation @ stack`, in place, chunk by chunk.
+
+    Args:
+        stack: `[m, n]`.
+        rotation: `[k, m]` with `k <= m`.
+        dtype: Precision of the multiplication.
+    """
+    weights = rotation.to(device=stack.device, dtype=dtype)
+    for part in _chunks(stack.shape[1], _STACK_CHUNK, stack.device):
+        stack[: weights.shape[0], part] = (weights @ stack[:, part].to(dtype)).to(stack.dtype)
