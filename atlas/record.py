@@ -182,6 +182,11 @@ class RunView:
         """Yield the events of these types, in order."""
         return (event for event in self.events if event.type in types)
 
+    def head_after(self, event: Event) -> Head:
+        """Return the journal head right after an event: what a bound seed is derived from."""
+        lines = (self.root / JOURNAL).read_bytes().split(b"\n")
+        return Head(event.seq + 1, hashlib.sha256(lines[event.seq]).hexdigest())
+
     def last(self, type: str) -> Event | None:
         """Return the newest event of a type."""
         return next((e for e in reversed(self.events) if e.type == type), None)
