@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from atlas.bundle.bag import pack
 from atlas.run.workspace import LocalWorkspace
 
 __all__ = ["command"]
@@ -19,5 +20,6 @@ __all__ = ["command"]
 @click.pass_obj
 def command(workspace: LocalWorkspace, run: str, to: Path) -> None:
     """Write RUN as <RUN-ID>.zip: a BagIt bag holding an RO-Crate, the same bytes every time."""
-    path = workspace.pack(run, to)
+    to.mkdir(parents=True, exist_ok=True)
+    path = pack(workspace.view(run), to)
     click.echo(f"{path}\ncheck it with: atlas verify {path}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from atlas.cli.page import write_page
 from atlas.run.workspace import LocalWorkspace
 
 __all__ = ["command"]
@@ -14,4 +15,4 @@ __all__ = ["command"]
 @click.pass_obj
 def command(workspace: LocalWorkspace, run: str) -> None:
     """Build report.html of RUN again: one page that works offline."""
-    click.echo(str(workspace.report(workspace.find(run))))
+    click.echo(str(write_page(workspace, workspace.find(run))))

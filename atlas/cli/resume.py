@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from atlas.cli.page import write_page
 from atlas.cli.terminal import LiveProgress, print_outcome
 from atlas.run.workspace import LocalWorkspace
 
@@ -18,4 +19,5 @@ def command(workspace: LocalWorkspace, run: str) -> None:
     root = workspace.find(run)
     with LiveProgress() as progress:
         view = workspace.advance(root, progress)
+    write_page(workspace, root)
     print_outcome(view, workspace)

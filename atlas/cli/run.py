@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from atlas.cli.page import write_page
 from atlas.cli.terminal import LiveProgress, print_outcome
 from atlas.errors import AtlasError
 from atlas.run.workspace import LocalWorkspace
@@ -32,6 +33,7 @@ def command(workspace: LocalWorkspace, manifest: Path, overrides: tuple[str, ...
         try:
             with LiveProgress() as progress:
                 view = workspace.advance(root, progress)
+            write_page(workspace, root)
             print_outcome(view, workspace)
         except AtlasError as error:
             if len(cells) == 1:

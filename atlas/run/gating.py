@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,12 +10,13 @@ from typing import TYPE_CHECKING
 from atlas.errors import BadInput, WaitingForHuman
 from atlas.governance import Gate, GovernancePolicy, Problem, Stage
 
+from atlas.run.store import Deposit, Store
+
 if TYPE_CHECKING:
     from atlas.record import RunView
     from atlas.run.journal import Journal
-    from atlas.run.store import Store
 
-__all__ = ["STAGES", "answer", "ask", "next_gate", "open_gate", "step_gate"]
+__all__ = ["STAGES", "amend", "answer", "ask", "next_gate", "open_gate", "reachable", "skip", "step_gate"]
 
 STAGES: tuple[Stage, ...] = ("measure", "interpret", "close")
 
@@ -62,7 +64,7 @@ def ask(view: RunView, gate: Gate) -> WaitingForHuman:
     )
 
 
-def _reachable(view: RunView, policy: GovernancePolicy | None) -> Gate | None:
+def reachable(view: RunView, policy: GovernancePolicy | None) -> Gate | None:
     """Return the gate that may be answered now: that of the stage which the run has reached."""
     waiting = view.waiting_for
     if waiting is not None and any(e.data["step"] == waiting.id for e in view.of("step-waiting")):
@@ -99,7 +101,7 @@ def answer(
     view = journal.view()
     if view.state in ("done", "abandoned"):
         raise BadInput(f"{view.run_id} is {view.state}; its answers are final", fix="amend a Read instead")
-    gate = _reachable(view, policy)
+    gate = reachable(view, policy)
     if gate is None or gate.id != gate_id:
         passed = view.gates.get(gate_id)
         if passed is not None and passed.passed:
@@ -138,17 +140,57 @@ def answer(
                 "problems": [p.message for p in problems],
             },
         )
+    deposits = [Deposit(gate.path, data, "read" if gate.id.startswith("read-") else "answer")]
     if evidence is not None:
-        store.seal_new(f"evidence/{gate.id}-{evidence.name}", evidence.read_bytes(), role="evidence")
-    role = "read" if gate.id.startswith("read-") else "answer"
-    artifact = store.seal_new(gate.path, data, role=role)
-    journal.append(
+        deposits.append(Deposit(f"evidence/{gate.id}-{evidence.name}", evidence, "evidence"))
+    store.seal_together(
         "gate-answered",
         {
             "gate": gate.id,
             "author": author,
-            "path": artifact.path,
-            "sha256": artifact.sha256,
+            "path": gate.path,
+            "sha256": hashlib.sha256(data).hexdigest(),
             "via": via,
         },
+        deposits,
     )
+
+
+def amend(journal: Journal, store: Store, gate_id: str, data: bytes, *, author: str) -> str:
+    """Seal an addition to a sealed Read and return its path; the Read itself stays as it is.
+
+    Raises:
+        BadInput: There is no sealed Read of that name, or the text is empty.
+    """
+    view = journal.view()
+    state = view.gates.get(gate_id)
+    if state is None or state.answered is None:
+        raise BadInput(f"{gate_id} is not sealed, so there is nothing to amend")
+    if not data.strip():
+        raise BadInput("the amendment is empty")
+    sealed = Path(str(state.answered.data["path"]))
+    path = sealed.with_name(f"{sealed.stem}.amendment-{len(state.amendments) + 1}{sealed.suffix}").as_posix()
+    store.seal_together(
+        "amended",
+        {"gate": gate_id, "author": author, "path": path, "sha256": hashlib.sha256(data).hexdigest()},
+        [Deposit(path, data, "read")],
+    )
+    return path
+
+
+def skip(
+    journal: Journal, policy: GovernancePolicy | None, gate_id: str, *, author: str, reason: str
+) -> None:
+    """Pass the gate whose turn it is without an answer.
+
+    Raises:
+        BadInput: It is not that gate's turn, it is a step's answer, or no reason is given.
+    """
+    view = journal.view()
+    gate = reachable(view, policy)
+    if gate is None or gate.id != gate_id:
+        raise BadInput(f"{gate_id} cannot be skipped now", fix=f"atlas status {view.run_id}")
+    if not reason.strip():
+        raise BadInput("a skipped gate needs a reason")
+    open_gate(journal, gate)
+    journal.append("gate-skipped", {"gate": gate_id, "author": author, "reason": reason})

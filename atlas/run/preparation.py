@@ -1,0 +1,208 @@
+"""The start of a run: everything that needs no model is decided, written down and sealed.
+
+Nothing that can be refused here is refused later: names, admission, parameters, stimulus, linked
+records and the policy's view of the plan are all settled before a run id is taken.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from atlas import __version__
+from atlas.catalog import Offer
+from atlas.contracts import StimulusItem
+from atlas.errors import BadInput
+from atlas.governance import GovernancePolicy, Problem
+from atlas.host import Host
+from atlas.manifest import Resolved, dump, resolve
+from atlas.record import RunView, canonical_json, open_record
+from atlas.registry import Registry
+from atlas.run.environment import record_environment
+from atlas.run.identity import allocate, find_run
+from atlas.run.journal import Journal
+from atlas.run.stages import check_sealed, load_policy
+from atlas.run.stimulus import encode, gather
+from atlas.run.store import Deposit, Store
+from atlas.tables import TableSchema, to_csv
+
+__all__ = ["pin_plugins", "prepare", "record_by_hand"]
+
+
+@frozen
+class _Decided:
+    """A run that may start."""
+
+    resolved: Resolved
+    items: tuple[StimulusItem, ...]
+    records: tuple[RunView, ...]
+    policy: GovernancePolicy | None
+
+
+def prepare(host: Host, runs: Path, manifest: Path, overrides: tuple[str, ...]) -> Path:
+    """Decide and seal everything up to the first gate, and return the run folder.
+
+    Raises:
+        BadInput: The manifest, the stimulus, a linked record or the policy forbids the run. Nothing
+            was written then.
+        PluginFault: A plugin that it names is missing, broken or not admitted.
+    """
+    decided = _decide(host, runs, manifest, overrides)
+    data = decided.resolved.data
+    root = allocate(runs, str(decided.resolved.primary.details.get("code", "RUN")), data["lineage"])
+    with Journal.create(root) as journal:
+        journal.append(
+            "created",
+            {"run_id": root.name, "atlas": __version__, "governed": decided.policy is not None},
+        )
+        store = Store.open(journal)
+        store.seal_together("prepared", {}, _deposits(host, decided))
+        for record in decided.records:
+            _link(journal, record)
+        journal.append("declared", {"hypotheses": _plain(data.get("declare") or [])})
+        journal.append("stage-done", {"stage": "prepare"})
+    return root
+
+
+def _decide(host: Host, runs: Path, manifest: Path, overrides: tuple[str, ...]) -> _Decided:
+    registry = Registry.find(manifest.resolve().parent)
+    resolved = resolve(manifest, catalog=host.catalog, registry=registry, overrides=overrides)
+    policy = load_policy(host, resolved.data)
+    if policy is not None:
+        _refuse(policy.review_plan(resolved.data), "the policy does not allow this manifest")
+    entry = resolved.data.get("stimulus")
+    items = gather(host, entry, resolved.folder) if entry else ()
+    records: tuple[RunView, ...] = ()
+    if policy is not None:
+        _refuse(
+            policy.inspect({f"stimulus item {item.id}": item.text for item in items}),
+            "the stimulus is not clean",
+        )
+        records = tuple(_record(runs, run_id) for run_id in policy.records())
+    return _Decided(resolved, items, records, policy)
+
+
+def _refuse(problems: Iterable[Problem], what: str) -> None:
+    listed = [f"  - {p.where + ': ' if p.where else ''}{p.message}" for p in problems]
+    if listed:
+        raise BadInput("\n".join([f"{what}:", *listed]))
+
+
+def _record(runs: Path, run_id: str) -> RunView:
+    """Return a behavioural record, checked whole."""
+    try:
+        record = open_record(find_run(runs, run_id))
+    except BadInput as error:
+        raise BadInput(
+            f"the behavioural record {run_id!r} is not in {runs}",
+            where="governance",
+            fix="import it (atlas bsa import), or leave it out: the run is then Tier C",
+        ) from error
+    if record.state != "done":
+        raise BadInput(f"the behavioural record {run_id} is {record.state}, not done", where="governance")
+    check_sealed(record)
+    return record
+
+
+def _deposits(host: Host, decided: _Decided) -> list[Deposit]:
+    resolved = decided.resolved
+    deposits = [
+        Deposit("manifest.yaml", resolved.source, "manifest"),
+        Deposit("manifest.resolved.yaml", dump(resolved.data), "resolved-manifest"),
+        Deposit(
+            "environment/plugins.json", pin_plugins(host, resolved.offers, resolved.notes), "environment"
+        ),
+    ]
+    deposits += [
+        Deposit(f"environment/{name}", content, "environment")
+        for name, content in record_environment().items()
+    ]
+    if decided.items:
+        deposits.append(Deposit("stimulus/items.jsonl", encode(decided.items), "stimulus"))
+    deposits += [
+        Deposit(f"stimulus/files/{relative}", path, "stimulus")
+        for relative, path in sorted(resolved.inside_files.items())
+    ]
+    return deposits
+
+
+def pin_plugins(host: Host, offers: Mapping[tuple[str, str], Offer], notes: Sequence[str]) -> bytes:
+    """Write down which plugins, by version and card, a run is prepared with, and what it names."""
+    cards = {offer.plugin: host.catalog.card(offer.plugin) for offer in offers.values()}
+    return canonical_json(
+        {
+            "plugins": {
+                name: {
+                    "distribution": card.distribution,
+                    "version": card.version,
+                    "card_sha256": card.sha256,
+                }
+                for name, card in cards.items()
+            },
+            "offers": sorted([kind, name] for kind, name in offers),
+            "notes": list(notes),
+        }
+    )
+
+
+def _link(journal: Journal, record: RunView) -> None:
+    """Copy a record into the run, so that a bundle carries what it hangs on."""
+    folder = f"records/{record.run_id}"
+    shutil.copytree(record.root, journal.root / folder, ignore=shutil.ignore_patterns(".*", "drafts", "*.lock"))
+    finished = record.last("finished")
+    journal.append(
+        "record-linked",
+        {
+            "record": record.run_id,
+            "head": str(record.head),
+            "tier": finished.data["tier"] if finished is not None else "C",
+            "folder": folder,
+        },
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Spell floats as text, which is how a journal holds them."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return repr(value) if isinstance(value, float) else value
+
+
+def record_by_hand(
+    runs: Path,
+    code: str,
+    lineage: str,
+    *,
+    tables: Mapping[str, tuple[TableSchema, Iterable[Mapping[str, Any]]]],
+    files: Mapping[str, bytes],
+    facts: Mapping[str, str],
+) -> str:
+    """Make a finished run folder out of material collected by hand, and return its id.
+
+    Args:
+        runs: The runs folder.
+        code: Instrument code of the id, `BSA`.
+        lineage: 2 to 4 letters.
+        tables: Table name -> schema and rows; sealed under `raw/<code>/`.
+        files: Name -> bytes, sealed beside the tables: the evidence as it was delivered.
+        facts: Facts of the record, sealed as `facts.json`.
+    """
+    step = code.lower()
+    deposits = [Deposit(f"raw/{step}/facts.json", canonical_json(dict(facts)), "facts")]
+    for name, (schema, rows) in tables.items():
+        deposits.append(Deposit(f"raw/{step}/{name}.csv", to_csv(schema, rows), "table"))
+        descriptor = canonical_json(schema.descriptor())
+        deposits.append(Deposit(f"raw/{step}/{name}.schema.json", descriptor, "schema"))
+    deposits += [Deposit(f"raw/{step}/{name}", content, "attachment") for name, content in files.items()]
+    root = allocate(runs, code, lineage)
+    with Journal.create(root) as journal:
+        journal.append("created", {"run_id": root.name, "atlas": __version__, "governed": False})
+        Store.open(journal).seal_together("step-finished", {"step": step, "attempt": 1}, deposits)
+        journal.append("finished", {"tier": "C", "conditions": []})
+    return root.name

@@ -1,0 +1,194 @@
+"""The order of a run: gates and steps, stage by stage, as far as they go.
+
+    prepare -> gates `measure` -> measuring steps -> gates `interpret` -> interpreting steps
+            -> gates `close` -> finished
+
+Every arrow is a line of the journal, so a run that was cut off anywhere goes on from its last line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from atlas.catalog import Catalog
+from atlas.contracts import Progress
+from atlas.errors import BadInput, IntegrityBroken
+from atlas.governance import Condition, GovernancePolicy, Stage, TierReport
+from atlas.host import Host
+from atlas.record import RunView
+from atlas.run.gating import STAGES, ask, next_gate, open_gate, step_gate
+from atlas.run.journal import Journal
+from atlas.run.steps import Stepper, resolve_sees
+from atlas.run.store import Store
+
+__all__ = ["advance", "load_policy", "phase", "steps_of", "tier_of"]
+
+UNGOVERNED = TierReport.of(
+    (
+        Condition(
+            name="a governance policy holds the run",
+            met=False,
+            evidence="the manifest says governance: none",
+            otherwise="C",
+        ),
+    )
+)
+
+
+def load_policy(host: Host, manifest: Mapping[str, Any]) -> GovernancePolicy | None:
+    """Return the policy that a resolved manifest names, or None for `governance: none`."""
+    options = manifest.get("governance", "none")
+    if options == "none":
+        return None
+    policy: GovernancePolicy = host.load("governance", options["use"])(options)
+    return policy
+
+
+def tier_of(view: RunView, policy: GovernancePolicy | None) -> TierReport:
+    """Compute a run's tier; without a policy it is C."""
+    return UNGOVERNED if policy is None else policy.tier(view)
+
+
+def phase(catalog: Catalog, step: Mapping[str, Any]) -> Stage:
+    """Return the stage that a step belongs to, as its instrument's card says."""
+    offer = catalog.find("instruments", step["use"])
+    return "interpret" if offer.details.get("phase") == "interpret" else "measure"
+
+
+def steps_of(view: RunView, catalog: Catalog, stage: Stage) -> Iterator[Mapping[str, Any]]:
+    """Yield the steps of a stage so that each comes after the steps whose results it sees."""
+    pending = [s for s in view.manifest["steps"] if phase(catalog, s) == stage]
+    names = {step["id"] for step in pending}
+    while pending:
+        waiting = {step["id"] for step in pending}
+        ready = next(
+            step
+            for step in pending
+            if not waiting & {r["from"].partition(".")[0] for r in step.get("sees") or ()} & names
+        )
+        pending.remove(ready)
+        yield ready
+
+
+def advance(
+    journal: Journal,
+    store: Store,
+    host: Host,
+    policy: GovernancePolicy | None,
+    progress: Progress,
+    *,
+    seeds: Mapping[str, int] | None = None,
+) -> RunView:
+    """Take a run as far as it goes and return it finished.
+
+    Args:
+        journal: The run's open journal.
+        store: Its store.
+        host: Where plugins come from.
+        policy: What governs it, or None.
+        progress: Where steps report.
+        seeds: Step -> seed, where a recorded run is repeated.
+
+    Raises:
+        WaitingForHuman: A gate is open; the message says what to type.
+        InstrumentFailed: A step failed; resuming tries it again.
+        IntegrityBroken: A sealed file is not what it was.
+        BadInput: The run was abandoned or never fully prepared.
+    """
+    view = journal.view()
+    if view.state == "done":
+        return view
+    if view.state == "abandoned":
+        raise BadInput(f"{view.run_id} was abandoned", fix="start a new run")
+    if not any(e.data["stage"] == "prepare" for e in view.of("stage-done")):
+        raise BadInput(
+            f"{view.run_id} was cut off while it was being prepared; nothing was measured",
+            fix="start it again with: atlas run MANIFEST",
+        )
+    check_sealed(view)
+    stepper = Stepper(journal, store, host, policy, progress, seeds or {})
+    for stage in STAGES:
+        _pass_gates(journal, policy, stage)
+        if any(e.data["stage"] == stage for e in journal.view().of("stage-done")):
+            continue
+        for step in steps_of(journal.view(), host.catalog, stage) if stage != "close" else ():
+            _take(step, stage, journal, policy, stepper)
+        journal.append("stage-done", {"stage": stage})
+    report = tier_of(journal.view(), policy)
+    journal.append(
+        "finished",
+        {
+            "tier": report.tier,
+            "conditions": [
+                {"name": c.name, "met": c.met, "evidence": c.evidence, "otherwise": c.otherwise}
+                for c in report.conditions
+            ],
+        },
+    )
+    return journal.view()
+
+
+def check_sealed(view: RunView) -> None:
+    """Read every sealed file once.
+
+    Raises:
+        IntegrityBroken: One of them is gone or changed; the message names it.
+    """
+    for path in view.artifacts:
+        view.read(path)
+    for run_id, record in view.links().items():
+        event = next(e for e in view.of("record-linked") if e.data["record"] == run_id)
+        if str(record.head) != event.data["head"]:
+            raise IntegrityBroken("the linked record differs from what was linked", where=event.data["folder"])
+        check_sealed(record)
+
+
+def _pass_gates(journal: Journal, policy: GovernancePolicy | None, stage: Stage) -> None:
+    gate = next_gate(journal.view(), policy, stage)
+    if gate is not None:
+        open_gate(journal, gate)
+        raise ask(journal.view(), gate)
+
+
+def _take(
+    step: Mapping[str, Any], stage: Stage, journal: Journal, policy: GovernancePolicy | None, stepper: Stepper
+) -> None:
+    view = journal.view()
+    if step["id"] in view.finished_steps():
+        return
+    gate = view.gates.get(step["id"])
+    if gate is not None and gate.skipped is not None:
+        return
+    if gate is not None and not gate.passed:
+        raise ask(view, step_gate(view, step["id"]))
+    if step.get("target") is not None:
+        stepper.fetch(step["target"])
+    if stage == "interpret" and policy is not None:
+        _inspect(step, journal, policy)
+    if not stepper.run(step):
+        view = journal.view()
+        raise ask(view, step_gate(view, step["id"]))
+
+
+def _inspect(step: Mapping[str, Any], journal: Journal, policy: GovernancePolicy) -> None:
+    """Let the policy look at everything that an interpreting step is about to be given."""
+    view = journal.view()
+    paths = resolve_sees(view, step)
+    problems = policy.inspect({path: view.text(path) for path in paths})
+    signed = {message for event in view.of("override-signed") for message in event.data["problems"]}
+    found = [p for p in problems if p.message not in signed]
+    journal.append(
+        "inspected",
+        {
+            "what": f"package of step {step['id']}",
+            "inputs": {path: view.artifacts[path].sha256 for path in paths},
+            "problems": [p.message for p in problems],
+        },
+    )
+    if found:
+        listed = "\n".join(f"  - {p.where + ': ' if p.where else ''}{p.message}" for p in found)
+        raise BadInput(
+            f"what step {step['id']} would be given is not clean:\n{listed}",
+            fix=f'atlas skip {view.run_id} {step["id"]} --reason "..." ends the run without it',
+        )
