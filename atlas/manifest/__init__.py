@@ -1,0 +1,1 @@
+"""Manifests: reading, resolving, expanding and planning them."""

@@ -1,0 +1,112 @@
+"""What steps see of each other and of the Reads, and in which order that is possible."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from atlas.catalog import Offer
+from atlas.manifest.draft import Draft
+from atlas.manifest.model import Reference, Step
+from atlas.manifest.wording import choices
+from atlas.tables import QUANTITIES
+
+__all__ = ["check_references"]
+
+READS: Mapping[str, str] = {"read-0": "measure", "read-1": "interpret", "read-2": "close"}
+"""The Reads, and the stage that each of them holds back."""
+
+
+def tables(offer: Offer) -> tuple[str, ...]:
+    """Return the names of the tables that an instrument writes."""
+    return tuple(dict.fromkeys([QUANTITIES.name, *offer.details.get("outputs", {})]))
+
+
+def check_references(draft: Draft, steps: Sequence[tuple[int, Step]], *, governed: bool) -> None:
+    """Note every reference that cannot be met.
+
+    Args:
+        draft: The manifest.
+        steps: The sound steps with their places in the manifest's list.
+        governed: Whether there will be Reads.
+    """
+    by_id = {step.id: step for _, step in steps}
+    everyone = _all_ids(draft)
+    order = [step.id for phase in ("measure", "interpret") for _, step in steps if step.phase == phase]
+    for index, step in steps:
+        for number, reference in enumerate(step.sees):
+            at = ("steps", index, "sees", number, "from")
+            if reference.step is None:
+                _check_read(draft, step, reference, at, governed)
+            elif reference.step not in by_id:
+                if reference.step not in everyone:
+                    others = [name for name in order if name != step.id]
+                    draft.wrong(at, f"there is no step `{reference.step}`", choices(reference.step, others))
+            elif reference.step == step.id:
+                draft.wrong(at, "a step cannot see its own results", "remove the reference")
+            else:
+                _check_part(draft, by_id[reference.step], reference, at)
+                if order.index(reference.step) > order.index(step.id):
+                    _check_order(draft, step, by_id, reference.step, at)
+
+
+def _all_ids(draft: Draft) -> set[str]:
+    steps = draft.document.data.get("steps")
+    items = steps if isinstance(steps, list) else []
+    return {str(item.get("id")) for item in items if isinstance(item, dict)}
+
+
+def _check_read(
+    draft: Draft, step: Step, reference: Reference, at: tuple[str | int, ...], governed: bool
+) -> None:
+    stage = READS.get(reference.part)
+    if stage is None:
+        draft.wrong(at, f"there is no {reference.part}", choices(reference.part, READS))
+    elif not governed:
+        draft.wrong(
+            at,
+            f"{reference.part} is written in governed runs only",
+            "remove the reference, or name a policy under `governance`",
+        )
+    elif stage == "close":
+        draft.wrong(at, f"{reference.part} is written after all steps", "remove the reference")
+    elif stage == "interpret" and step.phase == "measure":
+        draft.wrong(
+            at, f"{reference.part} is written after the measurements, of which this is one", "see read-0"
+        )
+
+
+def _check_part(draft: Draft, seen: Step, reference: Reference, at: tuple[str | int, ...]) -> None:
+    known = ["raw", *tables(seen.offer), *(["answer"] if seen.phase == "interpret" else [])]
+    if reference.part not in known:
+        draft.wrong(
+            at,
+            f"the step `{seen.id}` writes no `{reference.part}`",
+            choices(str(reference), [f"{seen.id}.{part}" for part in known]),
+        )
+
+
+def _check_order(
+    draft: Draft, step: Step, by_id: Mapping[str, Step], seen: str, at: tuple[str | int, ...]
+) -> None:
+    circle = _circle(by_id, step.id, seen)
+    if circle:
+        draft.wrong(at, f"steps see each other in a circle: {' -> '.join(circle)}", "remove one reference")
+    elif by_id[seen].phase != step.phase:
+        draft.wrong(at, f"`{seen}` interprets, so it runs after this measurement", "remove the reference")
+    else:
+        draft.wrong(at, f"the step `{seen}` runs later than this one", f"move `{seen}` before `{step.id}`")
+
+
+def _circle(by_id: Mapping[str, Step], start: str, seen: str) -> list[str]:
+    """Return the steps from `start` over `seen` back to `start`, or nothing."""
+    pending = [[start, seen]]
+    visited = set()
+    while pending:
+        way = pending.pop()
+        if way[-1] == start:
+            return way
+        if way[-1] in visited or way[-1] not in by_id:
+            continue
+        visited.add(way[-1])
+        pending += [[*way, r.step] for r in by_id[way[-1]].sees if r.step is not None]
+    return []
