@@ -175,9 +175,11 @@ class FetchResult:
 
 
 def encode(value: Any) -> bytes:
-    """Return a request or a message as one line of JSON; NaN and infinities are refused."""
-    data = value if isinstance(value, dict) else asdict(value)
-    return json.dumps(data, allow_nan=False).encode("ascii")
+    """Return a request or a message as one line of JSON.
+
+    Figures of progress may be NaN or infinite, as both ends of the channel are Python.
+    """
+    return json.dumps(value if isinstance(value, dict) else asdict(value)).encode("ascii")
 
 
 def decode(data: bytes) -> dict[str, Any]:

@@ -1,222 +1,127 @@
-"""One step of a run: what its process is given, and how its results are checked and sealed."""
+"""Running one step or one fetch, isolated as asked, and checking what it left."""
 
 from __future__ import annotations
 
-import json
-import shutil
-import tempfile
-from collections.abc import Mapping
+import os
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TypeVar
 
-from atlas.catalog import Offer
-from atlas.contracts import Progress
-from atlas.errors import AtlasError, BadInput, InstrumentFailed
-from atlas.governance import GovernancePolicy
-from atlas.host import Host
-from atlas.randomness import derive_seed
-from atlas.record import GateState, RunView, canonical_json
-from atlas.run.gating import answer_path
-from atlas.run.journal import Journal
-from atlas.run.messages import FetchRequest, StepRequest, StepResult, StepWaiting, TargetRequest
-from atlas.run.process import run_child
-from atlas.run.stimulus import decode, divide
-from atlas.run.store import Deposit, Store
+from attrs import asdict, evolve
 
-if TYPE_CHECKING:
-    from atlas.contracts import Slice
+from atlas.catalog import Catalog, discover
+from atlas.errors import AtlasError, InstrumentFailed
+from atlas.run.environment import child_environment
+from atlas.run.messages import FetchRequest, FetchResult, StepRequest, StepResult, StepWaiting, structure
+from atlas.run.process import ChildResult, OnMessage, run_child
+from atlas.run.results import check_files
+from atlas.run.worker import perform
 
-__all__ = ["Stepper", "effective_seed", "resolve_sees"]
+__all__ = ["run_fetch", "run_inline", "run_step"]
 
-Step = Mapping[str, Any]
+T = TypeVar("T")
 
 
-def effective_seed(view: RunView, policy: GovernancePolicy | None) -> int:
-    """Return the run's seed: as declared, or bound to the journal head after the binding gate.
-
-    A bound seed cannot be known before the Read that it is bound to is sealed; `seed_policy: bound`
-    is the default of governed runs.
-    """
-    seed = int(view.manifest["seed"])
-    if policy is None or view.manifest["seed_policy"] != "bound":
-        return seed
-    for gate in policy.gates():
-        state = view.gates.get(gate.id)
-        if gate.binds_seed and state is not None and state.answered is not None:
-            return derive_seed(seed, view.head_after(state.answered).sha256)
-    return seed
-
-
-def _read_paths(state: GateState) -> list[str]:
-    events = [state.answered, *state.amendments]
-    return [str(event.data["path"]) for event in events if event is not None]
-
-
-def resolve_sees(view: RunView, step: Step) -> tuple[str, ...]:
-    """Return the sealed paths that a step's `sees` names, sorted.
+def run_step(
+    request: StepRequest,
+    *,
+    timeout_s: float | None,
+    stdout: Path,
+    stderr: Path,
+    on_message: OnMessage,
+) -> StepResult | StepWaiting:
+    """Run a step in a process of its own; its files then lie in `request.out`, checked, not sealed.
 
     Raises:
-        BadInput: A named result does not exist yet.
+        InstrumentFailed: It ended without a valid result.
+        BadInput, PluginFault, IntegrityBroken, NotReproducible: The step raised it, such as a target
+            whose files are damaged.
     """
-    paths: list[str] = []
-    for reference in step.get("sees") or ():
-        source = reference["from"]
-        state = view.gates.get(source)
-        if state is not None:
-            found = _read_paths(state)
-        else:
-            owner, _, part = source.partition(".")
-            prefix = f"raw/{owner}/"
-            if part == "raw":
-                found = [p for p in view.artifacts if p.startswith(prefix)]
-            elif part == "answer":
-                found = [p for p in view.artifacts if p == f"{prefix}answer.md"]
-            else:
-                found = [p for p in view.artifacts if p in (f"{prefix}{part}.csv", f"{prefix}{part}.schema.json")]
-        if not found:
-            raise BadInput(f"there is nothing sealed under {source!r}", where=f"steps.{step['id']}.sees")
-        paths += found
-    return tuple(sorted(set(paths)))
+    environment = child_environment(
+        request.environment, threads=request.threads, network=request.network, who=request.who
+    )
+    ended = run_child(
+        asdict(request),
+        folder=Path(request.scratch),
+        environment=environment,
+        timeout_s=timeout_s,
+        stdout=stdout,
+        stderr=stderr,
+        on_message=on_message,
+    )
+    if ended.message["kind"] == "waiting":
+        waiting = _read(ended, StepWaiting, request.who)
+        check_files(waiting.files, Path(request.out), who=request.who)
+        return waiting
+    result = _read(ended, StepResult, request.who)
+    check_files(result.files, Path(request.out), who=request.who)
+    return evolve(result, seconds=ended.seconds)
 
 
-class Stepper:
-    """Runs the steps of one run whose journal is open."""
+def run_inline(
+    request: StepRequest, *, on_message: OnMessage, catalog: Catalog | None = None
+) -> StepResult | StepWaiting:
+    """Run a step in this process, for `isolation: inline` and for tests of plugins.
 
-    def __init__(
-        self, journal: Journal, store: Store, host: Host, policy: GovernancePolicy | None, progress: Progress
-    ) -> None:
-        self.journal = journal
-        self.store = store
-        self.host = host
-        self.policy = policy
-        self.progress = progress
-        self.pins: Mapping[str, Any] = json.loads(journal.view().read("environment/plugins.json"))
+    The record says `inline`: the step shares this process's network, environment and memory, and a
+    crash of it ends the host.
 
-    def fetch(self, name: str) -> None:
-        """Bring a target to this machine, once, and journal what it is opened with."""
-        view = self.journal.view()
-        if any(e.data["target"] == name for e in view.of("target-fetched")):
-            return
-        entry = dict(view.manifest["targets"][name])
-        offer = self.host.catalog.find("targets", entry.pop("use"))
-        logs = self._logs(f"fetch-{name}", 1)
-        request = FetchRequest(
-            name=name,
-            target=TargetRequest(offer.name, entry),
-            who=offer.who,
-            cards=self._cards(),
-            folder=str(self.journal.root),
-        )
-        result = run_child(request, on_message=self._show, stdout=logs[0], stderr=logs[1])
-        self.journal.append("target-fetched", {"target": name, "params": canonical_json(result.params).decode()})
+    Args:
+        request: As for a process; `environment` and `network` have no effect.
+        on_message: Receives `progress` and `check`.
+        catalog: What is installed, where it is known already.
 
-    def run(self, step: Step) -> bool:
-        """Run a step; return False if it now waits for a person.
+    Raises:
+        InstrumentFailed: It ended without a valid result, or raised something else than an
+            `AtlasError`; the cause is chained.
+    """
+    isolation = {"process": "inline", "network": "open: inline", "environment": "inherited"}
+    started, home = time.monotonic(), Path.cwd()
+    try:
+        os.chdir(request.folder or request.scratch)
+        outcome = perform(request, on_message, isolation, catalog or discover())
+    except (AtlasError, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # sys.exit included: an instrument does not end the host
+        raise InstrumentFailed(
+            f"step {request.step!r} failed: {type(error).__name__}: {error}", who=request.who
+        ) from error
+    finally:
+        os.chdir(home)
+    check_files(outcome.files, Path(request.out), who=request.who)
+    if isinstance(outcome, StepWaiting):
+        return outcome
+    return evolve(outcome, seconds=time.monotonic() - started)
 
-        Raises:
-            InstrumentFailed: It ended without a validated result; journaled as `step-failed`.
-        """
-        view = self.journal.view()
-        offer = self.host.catalog.find("instruments", step["use"])
-        attempt = 1 + sum(e.data["step"] == step["id"] for e in view.of("step-started"))
-        paths = list(resolve_sees(view, step))
-        answer = answer_path(view, step["id"])
-        lent = [*paths, *([answer] if answer else [])]
-        seed = derive_seed(effective_seed(view, self.policy), f"step {step['id']}")
-        self.journal.append(
-            "step-started",
-            {
-                "step": step["id"],
-                "attempt": attempt,
-                "seed": str(seed),
-                "inputs": {path: view.artifacts[path].sha256 for path in lent},
-                "isolation": step["isolation"],
-                "threads": step["threads"],
-            },
-        )
-        work = self.store.staging(f"{step['id']}.{attempt}")
-        logs = self._logs(step["id"], attempt)
-        try:
-            request = self._request(view, step, offer, attempt, seed, lent, work)
-            outcome = self._execute(step, request, logs)
-        except InstrumentFailed as error:
-            self._failed(step, attempt, error, logs)
-            raise
-        except AtlasError as error:
-            self._failed(step, attempt, error, logs)
-            raise
-        finally:
-            shutil.rmtree(work / "scratch", ignore_errors=True)
-        if isinstance(outcome, StepWaiting):
-            self._waiting(step, outcome, work / "out")
-            return False
-        self._finished(step, attempt, outcome, work / "out", logs)
-        return True
 
-    def _execute(self, step: Step, request: StepRequest, logs: tuple[Path, Path]) -> StepResult | StepWaiting:
-        if step["isolation"] == "inline":
-            from atlas.run.context import run_inline
+def run_fetch(
+    request: FetchRequest,
+    *,
+    timeout_s: float | None,
+    stdout: Path,
+    stderr: Path,
+    on_message: OnMessage,
+) -> FetchResult:
+    """Let a target source bring what is missing, in a process of its own, with network.
 
-            return run_inline(request, on_message=self._show)
-        return run_child(
-            request, timeout_s=step.get("timeout_s"), on_message=self._show, stdout=logs[0], stderr=logs[1]
-        )
+    Raises:
+        InstrumentFailed: It ended without a result.
+        BadInput, PluginFault: The source raised it: no such model, no network.
+    """
+    ended = run_child(
+        asdict(request),
+        folder=stdout.parent,
+        environment=child_environment({}, threads=request.threads, network=True, who=request.who),
+        timeout_s=timeout_s,
+        stdout=stdout,
+        stderr=stderr,
+        on_message=on_message,
+    )
+    return evolve(_read(ended, FetchResult, request.who), seconds=ended.seconds)
 
-    def _request(
-        self, view: RunView, step: Step, offer: Offer, attempt: int, seed: int, lent: list[str], work: Path
-    ) -> StepRequest:
-        folders = {name: work / name for name in ("out", "scratch", "inputs")}
-        for folder in folders.values():
-            folder.mkdir()
-        needs = offer.details.get("needs", {})
-        return StepRequest(
-            step=step["id"],
-            attempt=attempt,
-            instrument=offer.name,
-            who=offer.who,
-            cards=self._cards(),
-            params=step["params"],
-            slices=self._slices(view) if needs.get("stimulus") else (),
-            max_tokens=(view.manifest.get("stimulus") or {}).get("max_tokens"),
-            seed=seed,
-            threads=step["threads"],
-            out=str(folders["out"]),
-            scratch=str(folders["scratch"]),
-            inputs=self.store.lend(lent, folders["inputs"]),
-            target=self._target(view, step),
-            offers=tuple((kind, name) for kind, name in self.pins["offers"] if kind != "instruments"),
-            network=bool(needs.get("network")) and bool(step.get("network")),
-            environment=needs.get("environment", {}),
-        )
 
-    def _slices(self, view: RunView) -> tuple[Slice, ...]:
-        entry = view.manifest["stimulus"]
-        return divide(decode(view.read("stimulus/items.jsonl")), entry.get("each"))
-
-    def _target(self, view: RunView, step: Step) -> TargetRequest | None:
-        name = step.get("target")
-        if name is None:
-            return None
-        fetched = next(e for e in view.of("target-fetched") if e.data["target"] == name)
-        return TargetRequest(view.manifest["targets"][name]["use"], json.loads(fetched.data["params"]))
-
-    def _cards(self) -> dict[str, str]:
-        return {name: pin["card_sha256"] for name, pin in self.pins["plugins"].items()}
-
-    def _show(self, message: Mapping[str, Any]) -> None:
-        if message["kind"] == "progress":
-            self.progress(
-                message["message"],
-                done=message.get("done"),
-                total=message.get("total"),
-                **message.get("figures", {}),
-            )
-        elif message["kind"] == "check":
-            self.journal.append(
-                "step-checked", {key: message[key] for key in ("step", "name", "passed", "detail")}
-            )
-
-    def _logs(self, name: str, attempt: int) -> tuple[Path, Path]:
-        folder = self.journal.root / "logs"
-        folder.mkdir(exist_ok=True)
-        return folder / f"{name}.{attempt}.stdout.txt", folder / f"{name}.{attempt}.stderr.txt"
+def _read(ended: ChildResult, cls: type[T], who: str) -> T:
+    try:
+        return structure(ended.message, cls)
+    except ValueError as error:
+        raise InstrumentFailed(f"the process sent {error}", who=who) from error

@@ -1,0 +1,59 @@
+"""What a step's process gives up before a plugin is imported: the network, and its standard input.
+
+This is fault isolation, not a wall against a hostile plugin. Closing the network needs Linux; the
+record says whether it was closed, and no tier depends on it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+__all__ = ["HOST_GONE", "drop_network", "end_with_host"]
+
+_CLONE_NEWUSER = 0x10000000
+_CLONE_NEWNET = 0x40000000
+HOST_GONE = 70
+"""Exit status of a process whose host has ended."""
+
+
+def drop_network() -> str:
+    """Move this process into an empty network namespace; return `blocked`, or `open: why`.
+
+    Call it before any thread is started: a user namespace can be entered by a single thread only.
+    """
+    if sys.platform != "linux":
+        return f"open: {sys.platform} has no network namespaces"
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(_CLONE_NEWNET) == 0:
+        return "blocked"
+    uid, gid = os.getuid(), os.getgid()
+    if libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET) != 0:
+        return f"open: {os.strerror(ctypes.get_errno())}"
+    for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
+        Path(f"/proc/self/{name}").write_text(text, encoding="ascii")
+    return "blocked"
+
+
+def end_with_host() -> None:
+    """End this process when the host ends: its end of our standard input closes then.
+
+    Standard input itself becomes empty, so that a plugin that reads it does not wait forever.
+    """
+    private = os.dup(0)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+
+    def watch() -> None:
+        while os.read(private, 4096):
+            pass
+        if sys.platform != "win32":
+            os.killpg(0, signal.SIGKILL)  # and with this process all that it started
+        os._exit(HOST_GONE)
+
+    threading.Thread(target=watch, name="atlas-host-watch", daemon=True).start()
