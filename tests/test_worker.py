@@ -255,7 +255,8 @@ def test_standard_input_is_empty_for_a_plugin_that_reads_it(tmp_path: Path) -> N
 
 def test_an_interrupt_in_the_host_ends_the_step(tmp_path: Path) -> None:
     def interrupt(message: Any) -> None:
-        pids.append(int(next(Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").open()).split()[-1]))
+        children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text()
+        pids.append(int(children.split()[-1]))
         raise KeyboardInterrupt
 
     pids: list[int] = []

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +35,13 @@ def measure(context: StepContext) -> None:
     context.fact("seen", ",".join(f"{p}={f.read_text()}" for p, f in context.inputs.items()))
     context.fact("stimulus", ",".join(item.text for piece in context.slices for item in piece.items))
     context.fact("environment", " ".join(sorted(os.environ)))
-    context.fact("threads", os.environ["OMP_NUM_THREADS"] if "OMP_NUM_THREADS" in os.environ else "")
+    context.fact("threads", os.environ.get("OMP_NUM_THREADS", ""))
     context.fact("folder", str(Path.cwd()))
 
 
 def ask(context: StepContext) -> None:
-    try:
+    with suppress(Exception):
         context.await_human(AwaitAnswer("Put this before the model.", {"prompt.md": b"look"}))
-    except Exception:
-        pass
 
 
 def raise_error(context: StepContext) -> None:
@@ -147,10 +146,8 @@ def tamper(context: StepContext) -> None:
 
 
 def check_swallowed(context: StepContext) -> None:
-    try:
+    with suppress(Exception):
         context.check("loss", False, "the loss is -1")
-    except Exception:
-        pass
     measure(context)
 
 
