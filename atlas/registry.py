@@ -68,13 +68,17 @@ class Difference:
 
     Attributes:
         plugin: Entry point name.
-        state: `same`, `not listed`, `not installed`, `changed` or `broken`.
+        state: `not listed`, `not installed`, `changed` or `broken`.
         detail: Distribution and version, or what differs.
     """
 
     plugin: str
-    state: Literal["same", "not listed", "not installed", "changed", "broken"]
+    state: Literal["not listed", "not installed", "changed", "broken"]
     detail: str
+
+    def __str__(self) -> str:
+        """Render on one line."""
+        return f"{self.plugin}: {self.state} ({self.detail})"
 
 
 @frozen
@@ -138,7 +142,7 @@ class Registry:
         return next((e.distribution for e in self.entries.values() if name in e.offers.get(kind, ())), None)
 
     def check(self, catalog: Catalog) -> tuple[Difference, ...]:
-        """Return the difference between what is listed, installed and changed, by plugin name."""
+        """Return what differs between what is listed and what is installed, by plugin name."""
         cards = {card.plugin: card for card in catalog.cards}
         found = []
         for plugin in sorted({*self.entries, *cards}):
@@ -156,10 +160,8 @@ class Registry:
                 )
             elif entry is None:
                 found.append(Difference(plugin, "not listed", f"{card.distribution} {card.version}"))
-            else:
-                reason = entry.refuses(card)
-                detail = f"{card.distribution} {card.version}, {entry.status}"
-                found.append(Difference(plugin, "changed" if reason else "same", reason or detail))
+            elif (reason := entry.refuses(card)) is not None:
+                found.append(Difference(plugin, "changed", f"{card.distribution} {card.version}: {reason}"))
         return tuple(found)
 
     def add(self, card: Card, *, status: Status | None = None) -> Registry:

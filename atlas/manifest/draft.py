@@ -34,6 +34,7 @@ class Draft:
         offers: Every offer that was named, by (kind, name).
         named_at: Where each offer was named first.
         inside_files: Files within the manifest's folder that it refers to.
+        moved: Paths of such files as the manifest writes them, by where it does.
     """
 
     document: Document
@@ -44,6 +45,7 @@ class Draft:
     offers: dict[tuple[str, str], Offer] = field(factory=dict)
     named_at: dict[tuple[str, str], KeyPath] = field(factory=dict)
     inside_files: dict[str, Path] = field(factory=dict)
+    moved: dict[KeyPath, str] = field(factory=dict)
 
     def wrong(self, path: KeyPath, what: str, fix: str, *, key: bool = False) -> None:
         """Note a mistake at a path, unless the YAML there is wrong itself."""
@@ -160,11 +162,19 @@ class Draft:
             if rule == "inside":
                 settled, files = paths.inside(text, self.folder)
                 self.inside_files.update(files)
+                self.moved[at] = text
                 return settled
             return paths.anywhere(text, self.folder)
         except paths.Unusable as unusable:
             self.wrong(at, unusable.what, unusable.fix)
             return text
+
+    def as_written(self, key: str, entry: Any) -> Any:
+        """Return a settled top entry with the paths of inside files as the manifest writes them."""
+        for at, text in self.moved.items():
+            if at[0] == key and entry is not None:
+                entry = _put(entry, at[1:], text)
+        return entry
 
 
 def _put(data: Any, path: KeyPath, value: Any) -> Any:

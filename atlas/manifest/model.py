@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from attrs import field, frozen
 
 from atlas.catalog import Offer
 
-__all__ = ["SOURCE_KEYS", "Reference", "Resolved", "Step", "source_params"]
+__all__ = ["SOURCE_KEYS", "Reference", "Resolved", "Step", "in_order", "source_params"]
 
 SOURCE_KEYS: Mapping[str, tuple[str, ...]] = {
     "targets": ("use",),
@@ -96,6 +96,8 @@ class Resolved:
         notes: What the user should know: not admitted, capped at Tier C.
         inside_files: Files that `data` refers to as `stimulus/files/<relative>`, by that relative
             path; the host copies them into the run folder.
+        stimulus: The stimulus entry as `data` has it, but with its paths as they are in `folder` now,
+            before those copies exist; None without a stimulus.
     """
 
     data: dict[str, Any] = field(repr=False)
@@ -106,16 +108,12 @@ class Resolved:
     governed: bool
     notes: tuple[str, ...]
     inside_files: Mapping[str, Path]
+    stimulus: Mapping[str, Any] | None = field(default=None, repr=False)
 
     @property
     def primary(self) -> Offer:
         """The instrument of the first step; its `code` begins the run id."""
         return self.steps[0].offer
-
-    def ordered(self) -> Iterator[Step]:
-        """Yield the steps in the order in which they run: measuring ones, then interpreting ones."""
-        for phase in ("measure", "interpret"):
-            yield from (step for step in self.steps if step.phase == phase)
 
     def params(self, kind: str, name: str | None = None) -> dict[str, Any]:
         """Return what a plugin gets of a target's, the stimulus's or the governance entry.
@@ -130,6 +128,22 @@ class Resolved:
             "governance": lambda: self.data["governance"],
         }[kind]()
         return source_params(kind, entry, self.offers[kind, entry["use"]])
+
+
+def in_order(sees: Mapping[str, Iterable[Reference]]) -> tuple[str, ...]:
+    """Return step ids so that each comes after those whose results it sees, else as given.
+
+    Args:
+        sees: What each step sees, without circles, in the manifest's order.
+    """
+    ordered: list[str] = []
+    pending = list(sees)
+    while pending:
+        waiting = set(pending)
+        ready = next(name for name in pending if not any(r.step in waiting - {name} for r in sees[name]))
+        pending.remove(ready)
+        ordered.append(ready)
+    return tuple(ordered)
 
 
 def source_params(kind: str, entry: Mapping[str, Any], offer: Offer) -> dict[str, Any]:

@@ -31,7 +31,6 @@ def check_references(draft: Draft, steps: Sequence[tuple[int, Step]], *, governe
     """
     by_id = {step.id: step for _, step in steps}
     everyone = _all_ids(draft)
-    order = [step.id for phase in ("measure", "interpret") for _, step in steps if step.phase == phase]
     for index, step in steps:
         for number, reference in enumerate(step.sees):
             at = ("steps", index, "sees", number, "from")
@@ -39,14 +38,13 @@ def check_references(draft: Draft, steps: Sequence[tuple[int, Step]], *, governe
                 _check_read(draft, step, reference, at, governed)
             elif reference.step not in by_id:
                 if reference.step not in everyone:
-                    others = [name for name in order if name != step.id]
+                    others = [name for name in by_id if name != step.id]
                     draft.wrong(at, f"there is no step `{reference.step}`", choices(reference.step, others))
             elif reference.step == step.id:
                 draft.wrong(at, "a step cannot see its own results", "remove the reference")
             else:
                 _check_part(draft, by_id[reference.step], reference, at)
-                if order.index(reference.step) > order.index(step.id):
-                    _check_order(draft, step, by_id, reference.step, at)
+                _check_order(draft, step, by_id, reference.step, at)
 
 
 def _all_ids(draft: Draft) -> set[str]:
@@ -91,10 +89,8 @@ def _check_order(
     circle = _circle(by_id, step.id, seen)
     if circle:
         draft.wrong(at, f"steps see each other in a circle: {' -> '.join(circle)}", "remove one reference")
-    elif by_id[seen].phase != step.phase:
+    elif by_id[seen].phase == "interpret" and step.phase == "measure":
         draft.wrong(at, f"`{seen}` interprets, so it runs after this measurement", "remove the reference")
-    else:
-        draft.wrong(at, f"the step `{seen}` runs later than this one", f"move `{seen}` before `{step.id}`")
 
 
 def _circle(by_id: Mapping[str, Step], start: str, seen: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Writing a resolved manifest, so that reading it gives the same values."""
+"""Writing manifests and values so that reading them gives the same values."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import yaml
 
 from atlas.manifest.scalars import NUMBER_1_2
 
-__all__ = ["dump"]
+__all__ = ["dump", "flow"]
+
+_NO_FOLDING = 1 << 30
 
 
 class _Dumper(yaml.SafeDumper):
@@ -28,8 +30,16 @@ _Dumper.add_representer(str, _represent_text)
 
 
 def dump(data: Mapping[str, Any]) -> bytes:
-    """Write resolved data as a manifest; equal data give equal bytes."""
+    """Write resolved data as a manifest; equal data in the same order give equal bytes."""
     text = yaml.dump(
         data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False, width=110
     )
     return str(text).encode("utf-8")
+
+
+def flow(value: Any) -> str:
+    """Write a value on one line, as the right side of `--set` takes it."""
+    text = yaml.dump(
+        value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=True, width=_NO_FOLDING
+    )
+    return str(text).removesuffix("\n").removesuffix("\n...")

@@ -13,9 +13,10 @@ from atlas.catalog import Catalog, Offer
 from atlas.manifest.document import parse_document, read_source
 from atlas.manifest.draft import Draft
 from atlas.manifest.hypotheses import check_hypotheses, check_selection
+from atlas.manifest.matrix import placed_in_matrix
 from atlas.manifest.mistakes import as_error
 from atlas.manifest.model import Reference, Resolved, Step
-from atlas.manifest.overrides import Override, apply, parse
+from atlas.manifest.overrides import apply, parse
 from atlas.manifest.references import check_references
 from atlas.manifest.structure import check, fill, manifest_schema
 from atlas.manifest.wording import choices, show
@@ -26,17 +27,15 @@ __all__ = ["resolve"]
 RESERVED_IDS = ("sanitisation", "con", "prn", "aux", "nul")
 
 
-def resolve(
-    path: Path, *, catalog: Catalog, registry: Registry, overrides: Sequence[str | Override] = ()
-) -> Resolved:
+def resolve(path: Path, *, catalog: Catalog, registry: Registry, overrides: Sequence[str] = ()) -> Resolved:
     """Resolve a manifest.
 
     Args:
         path: The manifest's file.
         catalog: What is installed.
         registry: What is admitted.
-        overrides: `--set` arguments, `steps.curvature.params.top_k=3`, and cells of a matrix; later ones
-            win.
+        overrides: `--set` arguments, `steps.curvature.params.top_k=3`, and those of a run of the matrix;
+            later ones win.
 
     Raises:
         BadInput: The manifest cannot run as it stands. The message lists every mistake, one a line, as
@@ -44,7 +43,7 @@ def resolve(
     """
     source = read_source(path)
     document = parse_document(source, str(path))
-    values = [item if isinstance(item, Override) else parse(item) for item in overrides]
+    values = [placed_in_matrix(document, parse(item)) for item in overrides]
     document, mistakes = apply(document, values)
     draft = Draft(document, path.resolve().parent, catalog, registry)
     draft.mistakes += [*document.mistakes, *mistakes]
@@ -85,6 +84,7 @@ def resolve(
         governed=governed,
         notes=(*_notes(draft, ordered, [step for _, step in steps], governed), *notes),
         inside_files=dict(draft.inside_files),
+        stimulus=draft.as_written("stimulus", ordered.get("stimulus")),
     )
 
 
