@@ -33,7 +33,7 @@ def install() -> None:
     if not PYTHON.exists():
         subprocess.run([sys.executable, "-m", "venv", str(VENV)], check=True)
     pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "setuptools>=69", "wheel"], cwd=ROOT, check=True)
+    subprocess.run([*pip, "setuptools>=77", "wheel"], cwd=ROOT, check=True)
     subprocess.run([*pip, "--no-build-isolation", "-r", "requirements-dev.txt"], cwd=ROOT, check=True)
     stamp.write_text(digest.hexdigest())
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from attrs import field, frozen
+from attrs import evolve, frozen
 
 from atlas import API
 from atlas.errors import BadInput, PluginFault
@@ -108,7 +108,7 @@ class Card:
 class Catalog:
     """All installed plugins, and who offers what."""
 
-    cards: tuple[Card, ...] = field(converter=tuple)
+    cards: tuple[Card, ...]
 
     def offers(self, kind: str) -> Iterator[Offer]:
         """Yield the offers of one kind by sound plugins."""
@@ -172,11 +172,11 @@ class Catalog:
 
 def parse_card(data: bytes, *, plugin: str, module: str, distribution: str, version: str) -> Card:
     """Read a card's bytes; whatever is wrong with it becomes its `fault`."""
-    digest = hashlib.sha256(data).hexdigest()
-    base = Card(plugin, module, distribution, version, sha256=digest)
-    faulty = lambda reason: Card(  # noqa: E731 - a name for a partial application used five times
-        plugin, module, distribution, version, sha256=digest, fault=reason
-    )
+    card = Card(plugin, module, distribution, version, sha256=hashlib.sha256(data).hexdigest())
+
+    def faulty(reason: str) -> Card:
+        return evolve(card, fault=reason)
+
     try:
         content = yaml.load(data, Loader=_Loader)
     except yaml.YAMLError as error:
@@ -201,16 +201,7 @@ def parse_card(data: bytes, *, plugin: str, module: str, distribution: str, vers
             offers.append(
                 Offer(kind, str(name), entry["summary"], params, details, plugin, distribution, version)
             )
-    return Card(
-        base.plugin,
-        module,
-        distribution,
-        version,
-        digest,
-        api,
-        str(content.get("summary", "")),
-        tuple(offers),
-    )
+    return evolve(card, api=api, summary=str(content.get("summary", "")), offers=tuple(offers))
 
 
 def discover() -> Catalog:
@@ -220,24 +211,27 @@ def discover() -> Catalog:
         distribution = point.dist.name if point.dist is not None else "unknown"
         version = point.dist.version if point.dist is not None else "unknown"
         top = point.module.partition(".")[0]
-        known = {
-            "plugin": point.name,
-            "module": point.value,
-            "distribution": distribution,
-            "version": version,
-        }
+        bare = Card(point.name, point.value, distribution, version)
         try:
             spec = importlib.util.find_spec(top)
         except (ImportError, ValueError):
             spec = None
         if spec is None or not spec.submodule_search_locations:
-            cards.append(Card(**known, fault=f"its package {top!r} cannot be found"))
+            cards.append(evolve(bare, fault=f"its package {top!r} cannot be found"))
             continue
         path = Path(next(iter(spec.submodule_search_locations))) / CARD
         try:
             data = path.read_bytes()
         except OSError:
-            cards.append(Card(**known, fault=f"its package {top!r} holds no {CARD}"))
+            cards.append(evolve(bare, fault=f"its package {top!r} holds no {CARD}"))
             continue
-        cards.append(parse_card(data, **known))
+        cards.append(
+            parse_card(
+                data,
+                plugin=bare.plugin,
+                module=bare.module,
+                distribution=distribution,
+                version=version,
+            )
+        )
     return Catalog(tuple(cards))

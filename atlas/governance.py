@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from attrs import field, frozen
+from attrs import frozen
 
 if TYPE_CHECKING:
     from atlas.record import RunView
@@ -78,7 +78,7 @@ class TierReport:
     """The highest tier that the record supports; computed, never set."""
 
     tier: Tier
-    conditions: tuple[Condition, ...] = field(converter=tuple)
+    conditions: tuple[Condition, ...]
 
     @classmethod
     def of(cls, conditions: tuple[Condition, ...]) -> TierReport:

@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from attrs import field, frozen
+from attrs import frozen
 
 from atlas.errors import BadInput
 
@@ -71,7 +71,7 @@ class TableSchema:
     name: str
     version: int
     description: str
-    columns: tuple[Column, ...] = field(converter=tuple)
+    columns: tuple[Column, ...]
     primary_key: tuple[str, ...] = ()
 
     @property

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from atlas.errors import BadInput, WaitingForHuman
 from atlas.governance import Gate, GovernancePolicy, Problem, Stage
-
 from atlas.run.store import Deposit, Store
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ def reachable(view: RunView, policy: GovernancePolicy | None) -> Gate | None:
     if waiting is not None and any(e.data["step"] == waiting.id for e in view.of("step-waiting")):
         return step_gate(view, waiting.id)
     done = {e.data["stage"] for e in view.of("stage-done")}
-    reached = next((s for s in STAGES if s not in done), "close")
+    reached = next((s for s in STAGES if s not in done), STAGES[-1])
     return next_gate(view, policy, reached)
 
 

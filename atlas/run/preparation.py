@@ -7,6 +7,7 @@ records and the policy's view of the plan are all settled before a run id is tak
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,8 @@ from atlas.host import Host
 from atlas.manifest import Resolved, dump, resolve
 from atlas.record import RunView, canonical_json, open_record
 from atlas.registry import Registry
-from atlas.run.environment import record_environment
 from atlas.run.identity import allocate, find_run
+from atlas.run.inventory import record_environment
 from atlas.run.journal import Journal
 from atlas.run.stages import check_sealed, load_policy
 from atlas.run.stimulus import encode, gather
@@ -74,8 +75,7 @@ def _decide(host: Host, runs: Path, manifest: Path, overrides: tuple[str, ...]) 
     policy = load_policy(host, resolved.data)
     if policy is not None:
         _refuse(policy.review_plan(resolved.data), "the policy does not allow this manifest")
-    entry = resolved.data.get("stimulus")
-    items = gather(host, entry, resolved.folder) if entry else ()
+    items = _gather(host, resolved)
     records: tuple[RunView, ...] = ()
     if policy is not None:
         _refuse(
@@ -84,6 +84,19 @@ def _decide(host: Host, runs: Path, manifest: Path, overrides: tuple[str, ...]) 
         )
         records = tuple(_record(runs, run_id) for run_id in policy.records())
     return _Decided(resolved, items, records, policy)
+
+
+def _gather(host: Host, resolved: Resolved) -> tuple[StimulusItem, ...]:
+    """Gather the stimulus from copies of its files, laid out as the run folder will hold them."""
+    entry = resolved.stimulus
+    if not entry:
+        return ()
+    with tempfile.TemporaryDirectory(prefix="atlas-stimulus-") as folder:
+        for relative, path in resolved.inside_files.items():
+            copy = Path(folder, "stimulus", "files", relative)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+        return gather(host, entry, Path(folder))
 
 
 def _refuse(problems: Iterable[Problem], what: str) -> None:
@@ -144,6 +157,15 @@ def pin_plugins(host: Host, offers: Mapping[tuple[str, str], Offer], notes: Sequ
                 for name, card in cards.items()
             },
             "offers": sorted([kind, name] for kind, name in offers),
+            "instruments": {
+                offer.name: {
+                    "plugin": offer.plugin,
+                    "summary": offer.summary,
+                    "claims": list(offer.details.get("claims", ())),
+                }
+                for offer in offers.values()
+                if offer.kind == "instruments"
+            },
             "notes": list(notes),
         }
     )
@@ -152,7 +174,9 @@ def pin_plugins(host: Host, offers: Mapping[tuple[str, str], Offer], notes: Sequ
 def _link(journal: Journal, record: RunView) -> None:
     """Copy a record into the run, so that a bundle carries what it hangs on."""
     folder = f"records/{record.run_id}"
-    shutil.copytree(record.root, journal.root / folder, ignore=shutil.ignore_patterns(".*", "drafts", "*.lock"))
+    shutil.copytree(
+        record.root, journal.root / folder, ignore=shutil.ignore_patterns(".*", "drafts", "*.lock")
+    )
     finished = record.last("finished")
     journal.append(
         "record-linked",

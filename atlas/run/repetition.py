@@ -74,5 +74,7 @@ def _manifest(recorded: RunView, host: Host) -> dict[str, Any]:
 
 def _offers(recorded: RunView, host: Host) -> Mapping[tuple[str, str], Any]:
     pins = json.loads(recorded.read("environment/plugins.json"))
-    wanted = [(kind, name) for kind, name in pins["offers"] if kind not in ("governance", "synthesis_adapters")]
+    wanted = [
+        (kind, name) for kind, name in pins["offers"] if kind not in ("governance", "synthesis_adapters")
+    ]
     return {(kind, name): host.catalog.find(kind, name) for kind, name in wanted}

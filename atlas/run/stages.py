@@ -19,7 +19,7 @@ from atlas.host import Host
 from atlas.record import RunView
 from atlas.run.gating import STAGES, ask, next_gate, open_gate, step_gate
 from atlas.run.journal import Journal
-from atlas.run.steps import Stepper, resolve_sees
+from atlas.run.stepper import Stepper, resolve_sees
 from atlas.run.store import Store
 
 __all__ = ["advance", "load_policy", "phase", "steps_of", "tier_of"]
@@ -140,7 +140,9 @@ def check_sealed(view: RunView) -> None:
     for run_id, record in view.links().items():
         event = next(e for e in view.of("record-linked") if e.data["record"] == run_id)
         if str(record.head) != event.data["head"]:
-            raise IntegrityBroken("the linked record differs from what was linked", where=event.data["folder"])
+            raise IntegrityBroken(
+                "the linked record differs from what was linked", where=event.data["folder"]
+            )
         check_sealed(record)
 
 
@@ -157,6 +159,9 @@ def _take(
     view = journal.view()
     if step["id"] in view.finished_steps():
         return
+    if any(e.data["step"] == step["id"] for e in view.of("step-waiting")):
+        open_gate(journal, step_gate(view, step["id"]))
+        view = journal.view()
     gate = view.gates.get(step["id"])
     if gate is not None and gate.skipped is not None:
         return
@@ -167,8 +172,9 @@ def _take(
     if stage == "interpret" and policy is not None:
         _inspect(step, journal, policy)
     if not stepper.run(step):
-        view = journal.view()
-        raise ask(view, step_gate(view, step["id"]))
+        waiting = step_gate(journal.view(), step["id"])
+        open_gate(journal, waiting)
+        raise ask(journal.view(), waiting)
 
 
 def _inspect(step: Mapping[str, Any], journal: Journal, policy: GovernancePolicy) -> None:
