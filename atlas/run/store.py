@@ -78,20 +78,17 @@ class Store:
             BadInput: The path is not safe, or something else is sealed there.
             DiskFull: There was no room; nothing was sealed.
         """
-        taken = self.journal.view().artifacts.get(path)
-        if taken is not None:
-            content = data if isinstance(data, bytes) else data.read_bytes()
-            if hashlib.sha256(content).hexdigest() == taken.sha256:
-                return taken
-        (entry,) = self._deposit([Deposit(path, data, role)])
-        self.journal.append("sealed", entry if step is None else {**entry, "step": step})
-        return Artifact(step=step, **entry)
+        for entry in self._deposit([Deposit(path, data, role)]):
+            self.journal.append("sealed", entry if step is None else {**entry, "step": step})
+        return self.journal.view().artifacts[path]
 
     def seal_together(self, type: str, data: Mapping[str, Any], deposits: Iterable[Deposit]) -> Event:
         """Append one event that seals several files: all of them, or none.
 
         A step's results go with `step-finished`, an answer and its evidence with `gate-answered`. After
-        a kill on the way, the files are orphans and whatever made them is done again.
+        a kill on the way, the files are orphans and whatever made them is done again. A file that is
+        sealed in its place already, byte for byte, is left out; one that lies in its place unsealed,
+        such as a log, is sealed there.
 
         Raises:
             BadInput: A path is not safe or is sealed already; nothing was sealed.
@@ -124,20 +121,10 @@ class Store:
         return result
 
     def _deposit(self, deposits: Iterable[Deposit]) -> list[dict[str, Any]]:
-        """Put files in their places, not journaled yet, and return their entries."""
-        pending = list(deposits)
-        taken = {path.casefold(): path for path in self.journal.view().artifacts}
-        for deposit in pending:
-            target = place(self.root, deposit.path)
-            other = taken.setdefault(deposit.path.casefold(), "")
-            if other:
-                raise BadInput(
-                    f"{other} is sealed already and is never replaced",
-                    where=str(target),
-                    fix="choose another name, or amend it",
-                )
-            taken[deposit.path.casefold()] = deposit.path
+        """Put files in their places, not journaled yet, and return the entries of the new ones."""
         try:
+            pending = [deposit for deposit in deposits if not self._is_sealed(deposit)]
+            self._refuse_taken(pending)
             entries = [self._put(deposit) for deposit in pending]
             for folder in sorted({place(self.root, deposit.path).parent for deposit in pending}):
                 sync_folder(folder)
@@ -145,22 +132,53 @@ class Store:
             raise unwritable(error, "a file of the run", str(error.filename or self.root)) from error
         return entries
 
+    def _is_sealed(self, deposit: Deposit) -> bool:
+        sealed = self.journal.view().artifacts.get(deposit.path)
+        return sealed is not None and sealed.sha256 == _digest(deposit.content)[1]
+
+    def _refuse_taken(self, deposits: Iterable[Deposit]) -> None:
+        """Refuse a second file of one name, also where only some platforms take the names for one."""
+        taken = {path.casefold(): path for path in self.journal.view().artifacts}
+        for deposit in deposits:
+            target = place(self.root, deposit.path)
+            other = taken.get(deposit.path.casefold())
+            if other is not None:
+                raise BadInput(
+                    f"{other} is sealed already and is never replaced",
+                    where=str(target),
+                    fix="choose another name, or amend it",
+                )
+            taken[deposit.path.casefold()] = deposit.path
+
     def _put(self, deposit: Deposit) -> dict[str, Any]:
         target = place(self.root, deposit.path)
-        temporary = self.root / STAGING / "next"
-        temporary.parent.mkdir(exist_ok=True)
-        try:
-            size, digest = _write(temporary, deposit.content)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
+        content = deposit.content
+        lies_there = isinstance(content, Path) and target.exists() and target.samefile(content)
+        file = _synced(target) if lies_there else self._copy(content)
+        size, digest = _digest(file)
         if deposit.sha256 not in (None, digest):
             raise IntegrityBroken("the file changed after it was announced", where=deposit.path)
-        make_folder(target.parent)
-        if target.exists():
-            self._set_aside(deposit.path)
-        _name(temporary, target)
+        if not lies_there:
+            make_folder(target.parent)
+            if target.exists():
+                self._set_aside(deposit.path)
+            _name(file, target)
         return {"path": deposit.path, "size": size, "sha256": digest, "role": deposit.role}
+
+    def _copy(self, content: bytes | Path) -> Path:
+        """Write a file under `.staging` that survives a power cut."""
+        file = self.root / STAGING / "next"
+        file.parent.mkdir(exist_ok=True)
+        try:
+            with file.open("wb") as stream:
+                for chunk in _chunks(content):
+                    stream.write(chunk)
+                stream.flush()
+                os.fsync(stream.fileno())
+        except OSError:
+            file.unlink(missing_ok=True)
+            raise
+        return file
 
     def _unsealed(self) -> Iterator[str]:
         """Yield the files that ought to be sealed and are not, and copies of records not linked."""
@@ -189,17 +207,18 @@ class Store:
         self.journal.append("set-aside", {"path": path, "moved_to": moved.relative_to(self.root).as_posix()})
 
 
-def _write(file: Path, content: bytes | Path) -> tuple[int, str]:
-    """Write and fsync a file; return its size and sha256."""
-    digest, size = hashlib.sha256(), 0
-    with file.open("wb", buffering=0) as stream:
-        for chunk in _chunks(content):
-            rest = memoryview(chunk)
-            while rest:
-                rest = rest[stream.write(rest) :]
-            digest.update(chunk)
-            size += len(chunk)
+def _synced(file: Path) -> Path:
+    with file.open("rb+") as stream:
         os.fsync(stream.fileno())
+    return file
+
+
+def _digest(content: bytes | Path) -> tuple[int, str]:
+    """Return the size and sha256 of bytes or of a file."""
+    digest, size = hashlib.sha256(), 0
+    for chunk in _chunks(content):
+        digest.update(chunk)
+        size += len(chunk)
     return size, digest.hexdigest()
 
 
