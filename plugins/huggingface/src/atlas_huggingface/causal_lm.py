@@ -1,0 +1,98 @@
+"""A causal language model as a target: its next-token loss, summed over scored tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from atlas.contracts import Batch, StimulusItem
+from atlas.errors import BadInput
+from atlas.objective import Objective, ObjectiveValue
+from atlas_huggingface.casts import casts_watched
+from atlas_huggingface.next_token import NOT_SCORED, CausalLMOutputs
+from atlas_huggingface.tokens import encode_batches
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["CausalLM", "require_causality"]
+
+
+class CausalLM:
+    """A causal language model, its tokenizer and its objective.
+
+    Args:
+        module: A transformers model in evaluation mode that returns `.logits`.
+        tokenizer: Its tokenizer.
+        objective: Loss terms of slot `causal-lm`.
+        facts: What the record must hold.
+    """
+
+    def __init__(
+        self, module: torch.nn.Module, tokenizer: Any, objective: Objective, facts: Mapping[str, str]
+    ) -> None:
+        self._module = module
+        self._tokenizer = tokenizer
+        self._objective = objective
+        self._facts = dict(facts)
+
+    @property
+    def module(self) -> torch.nn.Module:
+        """The module, in evaluation mode, with eager attention."""
+        return self._module
+
+    @property
+    def facts(self) -> Mapping[str, str]:
+        """Hashes, dtype, device, attention, licence and what else the record must hold."""
+        return self._facts
+
+    def batches(
+        self, items: Sequence[StimulusItem], *, batch_size: int, max_tokens: int | None
+    ) -> tuple[Batch, ...]:
+        """Encode items, in order, into right-padded batches; see `tokens.encode_batches`."""
+        return encode_batches(
+            self._tokenizer,
+            items,
+            batch_size=batch_size,
+            max_tokens=max_tokens,
+            positions=getattr(self._module.config, "max_position_embeddings", None),
+            device=next(self._module.parameters()).device,
+        )
+
+    def objective(self, batch: Batch) -> ObjectiveValue:
+        """Return the objective over the batch's scored tokens, with each term and gradient group."""
+        ids, mask = batch.inputs["input_ids"], batch.inputs["attention_mask"]
+        logits = self._module(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        targets = ids[:, 1:].masked_fill(mask[:, 1:] == 0, NOT_SCORED)
+        return self._objective({"causal-lm": CausalLMOutputs(logits[:, :-1], targets)})
+
+    def loss_sum(self, batch: Batch) -> torch.Tensor:
+        """Return the loss summed over the batch's scored tokens, a scalar with a graph, in nats."""
+        return self.objective(batch).total
+
+
+def require_causality(module: torch.nn.Module, *, where: str) -> dict[str, str]:
+    """Refuse a module whose predictions depend on later tokens; return facts of its arithmetic.
+
+    The architectures of transformers include encoders under the name of causal models. Their
+    next-token loss would be small and mean nothing.
+
+    Raises:
+        BadInput: The prediction at the second position changes with the third token.
+    """
+    import torch
+
+    device = next(module.parameters()).device
+    probe = torch.tensor([[0, 1, 0], [0, 1, 1]], device=device)
+    with torch.no_grad(), casts_watched(next(module.parameters()).dtype) as narrower:
+        output = module(input_ids=probe, attention_mask=torch.ones_like(probe), use_cache=False)
+    logits = output.logits[:, :2].double()
+    scale = logits.abs().max().clamp_min(1e-30)
+    change = float((logits[0] - logits[1]).abs().max() / scale)
+    if not change <= 64 * torch.finfo(output.logits.dtype).eps:
+        raise BadInput(
+            f"the model is not causal: its prediction changes by {change:.1e} with a later token",
+            where=where,
+            fix="an encoder has no next-token loss; choose a causal language model",
+        )
+    return {"narrower_inside": ", ".join(sorted(narrower)) or "none"}

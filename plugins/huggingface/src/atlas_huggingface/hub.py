@@ -1,0 +1,57 @@
+"""The Hugging Face hub: snapshots of a repository at one revision, brought here or found here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from atlas.contracts import Progress
+from atlas.errors import BadInput
+
+__all__ = ["bring_snapshot", "find_snapshot"]
+
+_WANTED = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "README.md")
+_LEFT = ("original/*", "onnx/*", "openvino/*", "coreml/*")
+
+
+def bring_snapshot(repository: str, revision: str, *, pickles: bool, progress: Progress) -> Path:
+    """Download what is missing of a repository at a revision; return the snapshot's folder.
+
+    The folder is named by the commit that the revision stands for.
+
+    Raises:
+        BadInput: The hub cannot be reached, or has no such repository or revision for this user.
+    """
+    from huggingface_hub import snapshot_download
+
+    patterns = [*_WANTED, *(["pytorch_model*.bin"] if pickles else [])]
+    progress(f"downloading {repository} at {revision}")
+    try:
+        found = snapshot_download(
+            repository, revision=revision, allow_patterns=patterns, ignore_patterns=list(_LEFT)
+        )
+    except Exception as error:  # the hub's own errors, or those of whichever HTTP library it uses
+        reason = str(error).strip().partition("\n")[0]
+        raise BadInput(
+            f"the model cannot be fetched from the hub: {type(error).__name__}: {reason}",
+            where=f"{repository} at {revision}",
+            fix="check the name, the revision and the network, or set `path` to a folder that is here",
+        ) from error
+    return Path(found)
+
+
+def find_snapshot(repository: str, revision: str) -> Path:
+    """Return the folder of a snapshot that is already here; nothing is asked of the network.
+
+    Raises:
+        BadInput: It is not here.
+    """
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(repository, revision=revision, local_files_only=True))
+    except Exception as error:
+        raise BadInput(
+            "the model is not on this machine",
+            where=f"{repository} at {revision}",
+            fix="run the manifest with network, or set `path` to a folder that is here",
+        ) from error
