@@ -1,0 +1,25 @@
+"""The hooks of the behavioural reader."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from atlas.contracts import StimulusSource
+from atlas.hookspecs import hookimpl
+from atlas.tables import TableSchema
+from atlas_ecm.claims import BsaStimuli
+from atlas_ecm.schemas import ANSWERS, SCORES
+
+__all__ = ["atlas_schemas", "atlas_stimuli"]
+
+
+@hookimpl
+def atlas_stimuli() -> Mapping[str, StimulusSource]:
+    """Offer the paired claims."""
+    return {"bsa": BsaStimuli()}
+
+
+@hookimpl
+def atlas_schemas() -> Mapping[str, TableSchema]:
+    """Offer the tables of a behavioural record."""
+    return {schema.identifier: schema for schema in (ANSWERS, SCORES)}
