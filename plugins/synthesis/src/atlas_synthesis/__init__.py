@@ -1,0 +1,1 @@
+"""The synthesis plugin: one package, one model, one answer."""
