@@ -1,0 +1,1 @@
+"""Bundles: what leaves the machine, and how a stranger checks it."""

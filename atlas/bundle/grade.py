@@ -1,0 +1,170 @@
+"""How well a repeated run agrees with the recorded one, and what keeps a run from being repeated here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from atlas.quantities import Agreement, Quantity, compare
+from atlas.record import RunView
+from atlas.report.numbers import format_quantity
+
+__all__ = ["Grade", "grade", "identical_tables", "obstacles"]
+
+_RTOL = {"float64": 1e-8, "double": 1e-8, "float32": 1e-4, "float": 1e-4}
+_RTOL_HALF = 1e-2
+"""For float16, bfloat16 and what else has some three digits."""
+_RTOL_ACROSS_DEVICES = 1e-3
+_SPECTRAL = ("lambda", "eigenvalue")
+
+
+@frozen
+class Grade:
+    """One quantity, recorded and repeated.
+
+    Attributes:
+        step: The step that measured it.
+        name: Quantity, with index and slice where it has them.
+        agreement: How well the two agree.
+        recorded: As it was recorded, for people.
+        repeated: As it came out again, or why it did not.
+    """
+
+    step: str
+    name: str
+    agreement: Agreement
+    recorded: str
+    repeated: str
+
+    def __str__(self) -> str:
+        """One line for the terminal."""
+        again = "" if self.agreement is Agreement.IDENTICAL else f", again {self.repeated}"
+        return f"{self.agreement.value}: {self.step} {self.name} = {self.recorded}{again}"
+
+
+def grade(recorded: RunView, repeated: RunView) -> tuple[Grade, ...]:
+    """Compare every recorded quantity of the steps that were repeated.
+
+    An eigenvalue (named `lambda...` or `eigenvalue...`) is compared on the scale of the step's largest
+    eigenvalue of that unit and slice, since small ones have no relative accuracy; others on their own.
+    The relative tolerance is that of the dtype that the step's facts state, and 1e-3 at least where
+    the two ran on different devices. A quantity that was not measured again differs.
+    """
+    again = {(step, *_key(q)): q for step, q in repeated.quantities()}
+    steps = set(repeated.finished_steps())
+    first = [(step, q) for step, q in recorded.quantities() if step in steps]
+    grades = []
+    for step, quantity in first:
+        other = again.get((step, *_key(quantity)))
+        if other is None:
+            agreement, shown = Agreement.DIFFERS, "not measured"
+        else:
+            scale = _scale(quantity, [q for s, q in first if s == step])
+            rtol = _rtol(_facts(recorded, step), _facts(repeated, step))
+            agreement = compare(quantity, other, scale=scale, rtol=rtol)
+            shown = format_quantity(other)
+        grades.append(Grade(step, _name(quantity), agreement, format_quantity(quantity), shown))
+    return tuple(grades)
+
+
+def _key(quantity: Quantity) -> tuple[str, str, int | None, str]:
+    return quantity.quantity, quantity.slice, quantity.index, quantity.unit
+
+
+def _name(quantity: Quantity) -> str:
+    index = "" if quantity.index is None else f" {quantity.index}"
+    part = "" if quantity.slice == "all" else f" of {quantity.slice}"
+    return f"{quantity.quantity}{index}{part}"
+
+
+def _scale(quantity: Quantity, family: list[Quantity]) -> float:
+    own = abs(quantity.value or 0.0)
+    if not quantity.quantity.startswith(_SPECTRAL):
+        return own
+    alike = (
+        abs(q.value)
+        for q in family
+        if q.value is not None
+        and q.quantity.startswith(_SPECTRAL)
+        and (q.unit, q.slice) == (quantity.unit, quantity.slice)
+    )
+    return max(alike, default=own)
+
+
+def _facts(view: RunView, step: str) -> Mapping[str, str]:
+    path = f"raw/{step}/facts.json"
+    facts: Mapping[str, str] = json.loads(view.read(path)) if path in view.artifacts else {}
+    return facts
+
+
+def _fact(facts: Mapping[str, str], name: str) -> str:
+    """Return a fact of the step, or of its target."""
+    return facts.get(name) or facts.get(f"target.{name}") or ""
+
+
+def _rtol(recorded: Mapping[str, str], repeated: Mapping[str, str]) -> float:
+    dtypes = [_fact(facts, "dtype").removeprefix("torch.") or "float32" for facts in (recorded, repeated)]
+    rtol = max(_RTOL.get(dtype, _RTOL_HALF) for dtype in dtypes)
+    moved = _fact(recorded, "device") != _fact(repeated, "device")
+    return max(rtol, _RTOL_ACROSS_DEVICES) if moved else rtol
+
+
+def identical_tables(recorded: RunView, repeated: RunView) -> Mapping[str, bool]:
+    """Return for each raw CSV of the repeated steps whether its bytes are those of the record."""
+    steps = set(repeated.finished_steps())
+    return {
+        path: path in repeated.artifacts and repeated.artifacts[path].sha256 == artifact.sha256
+        for path, artifact in recorded.artifacts.items()
+        if path.startswith("raw/") and path.endswith(".csv") and path.split("/")[1] in steps
+    }
+
+
+def obstacles(view: RunView) -> list[str]:
+    """Return why a run cannot be repeated on this machine; empty when nothing is known to be missing.
+
+    Looked at are what the record names: a manifest, finished steps, plugins with their versions, local
+    model paths. What a model's files hold is checked as they are opened.
+    """
+    if not view.manifest:
+        return ["it was collected by hand, so there is nothing to run"]
+    if not any(view.of("step-finished")):
+        return ["no step of it was finished"]
+    return [*_missing_plugins(view), *_missing_models(view), *_human_steps(view)]
+
+
+def _missing_plugins(view: RunView) -> Iterator[str]:
+    if "environment/plugins.json" not in view.artifacts:
+        yield "the record does not say which plugins it was made with"
+        return
+    for name, pin in json.loads(view.read("environment/plugins.json"))["plugins"].items():
+        wanted = f"{pin['distribution']} {pin['version']}"
+        try:
+            found = version(pin["distribution"])
+        except PackageNotFoundError:
+            yield f"the plugin {name!r} ({wanted}) is not installed"
+            continue
+        if found != pin["version"]:
+            yield f"the plugin {name!r} was {wanted}, installed is {found}"
+
+
+def _missing_models(view: RunView) -> Iterator[str]:
+    opened = {e.data["target"]: e.data.get("params") for e in view.of("target-fetched")}
+    for name, entry in (view.manifest.get("targets") or {}).items():
+        fetched = opened.get(name)
+        params: Any = json.loads(fetched) if isinstance(fetched, str) else fetched
+        path = (params or entry).get("path")
+        if isinstance(path, str) and not Path(path).exists():
+            yield f"the model of target {name!r} is not here: {path} (the bundle holds no weights)"
+
+
+def _human_steps(view: RunView) -> Iterator[str]:
+    """Yield the measuring steps that a person took part in; interpreting ones are not repeated."""
+    measured = next((e.seq for e in view.of("stage-done") if e.data["stage"] == "measure"), None)
+    for event in view.of("step-waiting"):
+        if measured is None or event.seq < measured:
+            yield f"step {event.data['step']!r} waited for a person"

@@ -1,0 +1,1 @@
+"""Reports: a run as a page and as numbers that people read."""
