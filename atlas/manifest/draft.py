@@ -126,6 +126,8 @@ class Draft:
         Returns:
             The parameters with defaults filled in and paths settled, and the offers that they name.
         """
+        if not isinstance(params, dict):  # the format's own schema says so
+            return params, ()
         fault = schema_fault(offer.params)
         if fault is not None:
             self.wrong(
@@ -143,7 +145,7 @@ class Draft:
             also_known=also_known,
         )
         self.mistakes += found
-        if found or not isinstance(params, dict):
+        if found:
             return params, ()
         filled = fill(offer.params, params)
         others = []

@@ -147,9 +147,9 @@ def _steps(draft: Draft, data: Mapping[str, Any]) -> list[tuple[int, Step]]:
         offer = draft.offer("instruments", entry.get("use"), (*at, "use"))
         if offer is None:
             continue
-        params, others = draft.params(offer, entry.get("params") or {}, (*at, "params"))
+        params, others = draft.params(offer, entry.get("params", {}), (*at, "params"))
         _check_needs(draft, data, entry, offer, others, index)
-        if isinstance(name, str):
+        if isinstance(name, str) and first[name] == index:
             found.append((index, _step(name, entry, offer, others, params, data)))
     return found
 

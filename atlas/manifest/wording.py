@@ -130,7 +130,8 @@ def violated(
     """Return what and fix for any other keyword of JSON Schema that a value violates."""
     shown = show(value)
     if keyword == "const":
-        return f"expected {show(limit)}, got {shown}", f"write {_flow(limit)}"
+        expected = schema.get("x-atlas-expects", _flow(limit))
+        return f"expected {show(limit)}, got {shown}", f"write {expected}"
     if keyword == "enum":
         return f"{shown} is not among the choices", choices(value, map(_flow, limit))
     bounds = {
