@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from atlas_cisp.gates import GATES, ITEMS
 from attrs import define, field
 
 from atlas.quantities import Quantity
@@ -17,15 +18,14 @@ from atlas.record import RunView, canonical_json, open_record
 from atlas.run.journal import Journal
 from atlas.run.store import Deposit, Store
 from atlas.tables import QUANTITIES, to_csv
-from atlas_cisp.gates import GATES, ITEMS
 
 RUN_ID = "PYH-SML-20261122-001"
 RECORD_ID = "BSA-SML-20261120-001"
 PAIRS = ("bsa-004", "bsa-005")
 TICKED = "".join(f"- [x] {item}. {text}\n" for item, text in ITEMS.items())
 READS = {
-    "read-0": "I expect the contested pairs to give the larger top eigenvalue, near forty; a negative trace would "
-    "surprise me very much.\n",
+    "read-0": "I expect the contested pairs to give the larger top eigenvalue, near forty; a negative trace "
+    "would surprise me very much.\n",
     "read-1": "The contested pair gave 41.5 against 17.2, and both bounds are small.\n",
     "read-2": "Both texts agree on the ordering of the two pairs, and they contradict each other nowhere.\n",
 }
@@ -136,7 +136,7 @@ class Story:
             {
                 "manifest.yaml": resolved,
                 "manifest.resolved.yaml": resolved,
-                "environment/python.json": b'{"python":"3.11.7","platform":"Linux","packages":{"torch":"2.13.0"}}',
+                "environment/python.json": b'{"python":"3.11.7","packages":{"torch":"2.13.0"}}',
                 "stimulus/items.jsonl": items.encode(),
             },
         )

@@ -5,10 +5,10 @@ import shutil
 from typing import Any
 
 import pytest
+from atlas_cisp.policy import CispPolicy
 
 from atlas.governance import TierReport
 from atlas.record import RunView, open_record
-from atlas_cisp.policy import CispPolicy
 
 from .conftest import MANIFEST, MOVES, PAIRS, READS, RECORD_ID, TICKED, Tell
 

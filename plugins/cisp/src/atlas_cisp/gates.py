@@ -63,8 +63,8 @@ GATES: tuple[Gate, ...] = (
         "interpret",
         "reads/read-1.md",
         template("read-1"),
-        "The Technician reads the sealed tables (raw/ in the run folder) and writes what they see, in plain "
-        "words: the synthesis model receives this text, and the programme's own terms would frame its answer.",
+        "The Technician reads the sealed tables (raw/ in the run folder) and writes what they see. The "
+        "synthesis model receives this text; use plain words, as the programme's terms would frame it.",
     ),
     Gate(
         "read-2",
