@@ -50,11 +50,13 @@ class CausalLM:
         self, items: Sequence[StimulusItem], *, batch_size: int, max_tokens: int | None
     ) -> tuple[Batch, ...]:
         """Encode items, in order, into right-padded batches; see `tokens.encode_batches`."""
+        embedding: Any = self._module.get_input_embeddings()  # type: ignore[operator] # of transformers
         return encode_batches(
             self._tokenizer,
             items,
             batch_size=batch_size,
             max_tokens=max_tokens,
+            rows=embedding.weight.shape[0],
             positions=getattr(self._module.config, "max_position_embeddings", None),
             device=next(self._module.parameters()).device,
         )

@@ -24,7 +24,12 @@ def models() -> None:
 def pull_command(name: str) -> None:
     """Bring the model NAME to this machine, unless it is there and whole; print its folder."""
     model = listed(name)
-    click.echo(pull(model, _Terminal()))
+    terminal = _Terminal()
+    try:
+        folder = pull(model, terminal)
+    finally:
+        terminal.close()
+    click.echo(folder)
 
 
 @models.command("list")
@@ -69,3 +74,8 @@ class _Terminal:
         elif new:
             click.echo(message, err=True)
         self._message = message
+
+    def close(self) -> None:
+        """End the line that is being written."""
+        if self._on_terminal and self._message:
+            click.echo(err=True)

@@ -57,7 +57,7 @@ def load_tokenizer(checkpoint: Checkpoint, chosen: Path | None, *, rows: int) ->
         raise BadInput(
             f"the tokenizer cannot be read: {type(error).__name__}: {reason}", where=str(folder)
         ) from error
-    size = len(tokenizer)
+    size = tokenizer.vocab_size  # without tokens added later, which texts may never use
     if size > rows:
         raise BadInput(
             f"the tokenizer has {size} tokens and the model's embedding only {rows} rows",
@@ -80,6 +80,7 @@ def encode_batches(
     *,
     batch_size: int,
     max_tokens: int | None,
+    rows: int,
     positions: int | None,
     device: torch.device,
 ) -> tuple[Batch, ...]:
@@ -93,6 +94,7 @@ def encode_batches(
         items: What to encode.
         batch_size: Most items a batch.
         max_tokens: Most tokens an item, special ones included; the rest is cut off.
+        rows: Rows of the model's embedding.
         positions: Most tokens the model can read, or None for no limit.
         device: Where the tensors go.
 
@@ -100,34 +102,38 @@ def encode_batches(
         Batches with `input_ids` and `attention_mask`, `[B, T]`, weighted by the number of scored tokens.
 
     Raises:
-        BadInput: An item has fewer than two tokens, or more than the model reads.
+        BadInput: An item has fewer than two tokens, more than the model reads, or one without an embedding.
     """
     import torch
 
     if batch_size < 1:
         raise BadInput(f"batch_size is {batch_size}, expected at least 1")
-    encoded = [_encode(tokenizer, item, max_tokens, positions) for item in items]
-    padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+    encoded = [_encode(tokenizer, item, max_tokens, rows, positions) for item in items]
+    padding = tokenizer.pad_token_id
+    if padding is None or padding >= rows:
+        padding = 0  # masked, so that any row of the embedding will do
     batches = []
     for start in range(0, len(items), batch_size):
-        rows = encoded[start : start + batch_size]
-        width = max(len(row) for row in rows)
-        ids = torch.full((len(rows), width), padding, dtype=torch.long)
-        mask = torch.zeros((len(rows), width), dtype=torch.long)
-        for index, row in enumerate(rows):
+        taken = encoded[start : start + batch_size]
+        width = max(len(row) for row in taken)
+        ids = torch.full((len(taken), width), padding, dtype=torch.long)
+        mask = torch.zeros((len(taken), width), dtype=torch.long)
+        for index, row in enumerate(taken):
             ids[index, : len(row)] = torch.tensor(row)
             mask[index, : len(row)] = 1
         batches.append(
             Batch(
                 inputs={"input_ids": ids.to(device), "attention_mask": mask.to(device)},
-                weight=float(sum(len(row) - 1 for row in rows)),
+                weight=float(sum(len(row) - 1 for row in taken)),
                 item_ids=tuple(item.id for item in items[start : start + batch_size]),
             )
         )
     return tuple(batches)
 
 
-def _encode(tokenizer: Any, item: StimulusItem, max_tokens: int | None, positions: int | None) -> list[int]:
+def _encode(
+    tokenizer: Any, item: StimulusItem, max_tokens: int | None, rows: int, positions: int | None
+) -> list[int]:
     row: list[int] = tokenizer(item.text, verbose=False)["input_ids"][:max_tokens]
     if len(row) < 2:
         raise BadInput(
@@ -140,5 +146,12 @@ def _encode(tokenizer: Any, item: StimulusItem, max_tokens: int | None, position
             f"the item {item.id!r} has {len(row)} tokens, and the model reads at most {positions}",
             where="stimulus",
             fix=f"set max_tokens to {positions} or less, or shorten the item",
+        )
+    if max(row) >= rows:
+        raise BadInput(
+            f"the item {item.id!r} holds {tokenizer.convert_ids_to_tokens(max(row))!r}, token {max(row)}, "
+            f"and the model's embedding has {rows} rows",
+            where="stimulus",
+            fix="take the tokenizer that belongs to this model, or leave that token out of the item",
         )
     return row

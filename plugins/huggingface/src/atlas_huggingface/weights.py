@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import math
+import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +19,9 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = ["out_of_memory", "read_weights", "require_memory"]
+
+_LONGEST_HEADER = 100_000_000
+"""Bytes; the limit of the safetensors library itself."""
 
 
 def read_weights(
@@ -48,17 +54,28 @@ def _read_safetensors(path: Path, itemsize: int) -> dict[str, torch.Tensor]:
     from safetensors import SafetensorError, safe_open
 
     try:
+        require_memory(_declared_numbers(path) * itemsize, where=path)
         with safe_open(path, framework="pt") as stream:
-            names = list(stream.keys())
-            shapes = [stream.get_slice(name).get_shape() for name in names]
-            require_memory(sum(_product(shape) for shape in shapes) * itemsize, where=path)
-            return {name: stream.get_tensor(name) for name in names}
-    except (SafetensorError, OSError, ValueError, TypeError, RuntimeError) as error:
+            return {name: stream.get_tensor(name) for name in list(stream.keys())}
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
         raise BadInput(
             f"the file is no whole safetensors file: {error}",
             where=str(path),
             fix="bring the file again and compare its sha256 with the publisher's",
         ) from error
+
+
+def _declared_numbers(path: Path) -> int:
+    """Return how many numbers the header declares, or fewer where the file is too short for them.
+
+    Needed before the file is opened properly, since a file larger than memory cannot be mapped.
+    """
+    with path.open("rb") as stream:
+        (length,) = struct.unpack("<Q", stream.read(8).ljust(8, b"\0"))
+        header = json.loads(stream.read(min(length, _LONGEST_HEADER)) or b"{}")
+    shapes: list[list[int]] = [entry["shape"] for name, entry in header.items() if name != "__metadata__"]
+    smallest_number = 0.5  # bytes, F4
+    return min(sum(math.prod(shape) for shape in shapes), int(path.stat().st_size / smallest_number))
 
 
 def _read_pickle(path: Path, itemsize: int) -> dict[str, torch.Tensor]:
@@ -101,13 +118,6 @@ def _read_pickle(path: Path, itemsize: int) -> dict[str, torch.Tensor]:
             )
     require_memory(sum(tensor.numel() for tensor in content.values()) * itemsize, where=path)
     return dict(content)
-
-
-def _product(shape: list[int]) -> int:
-    count = 1
-    for size in shape:
-        count *= size
-    return count
 
 
 def require_memory(needed: int, *, where: Path) -> None:
