@@ -6,7 +6,6 @@ from pathlib import Path
 
 from atlas.contracts import Fragment
 from atlas.record import open_record
-from atlas.report.page import build_report
 from atlas.run.workspace import LocalWorkspace
 
 __all__ = ["write_page"]
@@ -14,6 +13,8 @@ __all__ = ["write_page"]
 
 def write_page(workspace: LocalWorkspace, root: Path) -> Path:
     """Write `report.html` of a run and return its path; the page is derived and never sealed."""
+    from atlas.report.page import build_report
+
     view = open_record(root)
     steps = {step["id"]: step["use"] for step in view.manifest.get("steps", ())}
     sections: dict[str, list[Fragment]] = {}

@@ -30,6 +30,8 @@ def command(workspace: LocalWorkspace, manifest: Path, overrides: tuple[str, ...
             click.echo(f"== {label}")
         root = workspace.create(manifest, settings)
         click.echo(f"run {root.name} in {root}")
+        for note in workspace.notes(root):
+            click.echo(f"note: {note}", err=True)
         try:
             with LiveProgress() as progress:
                 view = workspace.advance(root, progress)

@@ -42,6 +42,7 @@ class _Decided:
     items: tuple[StimulusItem, ...]
     records: tuple[RunView, ...]
     policy: GovernancePolicy | None
+    notes: tuple[str, ...]
 
 
 def prepare(host: Host, runs: Path, manifest: Path, overrides: tuple[str, ...]) -> Path:
@@ -64,6 +65,12 @@ def prepare(host: Host, runs: Path, manifest: Path, overrides: tuple[str, ...]) 
         store.seal_together("prepared", {}, _deposits(host, decided))
         for record in decided.records:
             _link(journal, record)
+        if decided.policy is not None and decided.items:
+            digest = journal.view().artifacts["stimulus/items.jsonl"].sha256
+            journal.append(
+                "inspected",
+                {"what": "stimulus", "inputs": {"stimulus/items.jsonl": digest}, "problems": []},
+            )
         journal.append("declared", {"hypotheses": _plain(data.get("declare") or [])})
         journal.append("stage-done", {"stage": "prepare"})
     return root
@@ -73,8 +80,11 @@ def _decide(host: Host, runs: Path, manifest: Path, overrides: tuple[str, ...]) 
     registry = Registry.find(manifest.resolve().parent)
     resolved = resolve(manifest, catalog=host.catalog, registry=registry, overrides=overrides)
     policy = load_policy(host, resolved.data)
+    notes = list(resolved.notes)
     if policy is not None:
-        _refuse(policy.review_plan(resolved.data), "the policy does not allow this manifest")
+        problems = policy.review_plan(resolved.data)
+        _refuse((p for p in problems if not p.overridable), "the policy does not allow this manifest")
+        notes += [p.message for p in problems]
     items = _gather(host, resolved)
     records: tuple[RunView, ...] = ()
     if policy is not None:
@@ -83,7 +93,7 @@ def _decide(host: Host, runs: Path, manifest: Path, overrides: tuple[str, ...]) 
             "the stimulus is not clean",
         )
         records = tuple(_record(runs, run_id) for run_id in policy.records())
-    return _Decided(resolved, items, records, policy)
+    return _Decided(resolved, items, records, policy, tuple(notes))
 
 
 def _gather(host: Host, resolved: Resolved) -> tuple[StimulusItem, ...]:
@@ -127,7 +137,7 @@ def _deposits(host: Host, decided: _Decided) -> list[Deposit]:
         Deposit("manifest.yaml", resolved.source, "manifest"),
         Deposit("manifest.resolved.yaml", dump(resolved.data), "resolved-manifest"),
         Deposit(
-            "environment/plugins.json", pin_plugins(host, resolved.offers, resolved.notes), "environment"
+            "environment/plugins.json", pin_plugins(host, resolved.offers, decided.notes), "environment"
         ),
     ]
     deposits += [

@@ -86,6 +86,10 @@ class LocalWorkspace:
         gates = policy.gates() if policy is not None else ()
         return next((gate.template for gate in gates if gate.id == gate_id), "")
 
+    def notes(self, root: Path) -> tuple[str, ...]:
+        """Return what the user should know of a run that was prepared, such as caps on its tier."""
+        return tuple(json.loads(open_record(root).read("environment/plugins.json"))["notes"])
+
     def draft(self, root: Path, name: str) -> Path:
         """Return where an answer is drafted; drafts are no part of the record."""
         return root / "drafts" / f"{name}.md"
