@@ -93,18 +93,19 @@ class Basis:
     def orthogonalise(self, vector: torch.Tensor) -> torch.Tensor:
         """Make `vector` orthogonal to the held vectors in place; return float64 coefficients removed.
 
-        Classical Gram-Schmidt, repeated where the first pass cancelled more than half the length
-        (Daniel, Gragg, Kaufman and Stewart 1976).
+        Classical Gram-Schmidt, repeated while a pass cancels more than half the length, three times at
+        most (Daniel, Gragg, Kaufman and Stewart 1976).
         """
-        before = reductions.norm(vector)
-        coefficients = self.project(vector)
-        self.subtract(vector, coefficients)
-        after = reductions.norm(vector)
-        if after < 0.5 * before:
-            correction = self.project(vector)
-            self.subtract(vector, correction)
-            coefficients += correction
-        return coefficients
+        removed = torch.zeros(self._count, dtype=torch.float64)
+        length = reductions.norm(vector)
+        for _ in range(3):
+            coefficients = self.project(vector)
+            self.subtract(vector, coefficients)
+            removed += coefficients
+            before, length = length, reductions.norm(vector)
+            if length >= 0.5 * before:
+                break
+        return removed
 
     def combination(self, coefficients: torch.Tensor) -> torch.Tensor:
         """Return the combination of held vectors `[n]` in the working dtype, never rounded to storage."""

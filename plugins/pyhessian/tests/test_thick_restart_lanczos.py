@@ -1,0 +1,194 @@
+"""Thick-restart Lanczos against exact spectra: values, residuals, pairs, clusters, scales, budgets."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from atlas.errors import BadInput
+from atlas_pyhessian.operators import HessianOperator
+from atlas_pyhessian.preparation import prepared
+from atlas_pyhessian.wu2000thickrestart import EigenRequest, thick_restart_lanczos, wanted
+
+
+def solve(operator, probes, **request):
+    sampler = probes(operator.size, dtype=operator.dtype)
+    return thick_restart_lanczos(
+        operator, lambda i: sampler.rademacher("start", i), EigenRequest(**request)
+    )
+
+
+def extremes(values, top_k):
+    """The largest magnitudes and both ends; unlike positions, they do not jump when values tie."""
+    values = np.asarray(values, dtype=float)
+    magnitudes = np.sort(np.abs(values))[::-1][:top_k]
+    return [*magnitudes.tolist(), float(values.max()), float(values.min())]
+
+
+def long_tail(size=300, seed=0):
+    """A spectrum like a language model's: outliers of both signs over a bulk around zero."""
+    bulk = np.random.default_rng(seed).standard_t(3, size) * 0.01
+    return np.concatenate([[9.3, 7.3, 3.2, 2.7, -2.6, 1.9], bulk])
+
+
+def test_wanted_holds_the_largest_magnitudes_and_both_ends():
+    assert wanted([5.0, -4.0, 3.0, 0.1, -0.2], 2, 1) == [0, 1]
+    assert wanted([5.0, 4.0, 3.0, 0.1, -0.2], 2, 1) == [0, 1, 4]
+    assert wanted([1.0, -1.0], 5, 1) == [0, 1]
+    assert wanted([5.0, 4.0, 3.0], 2, 0) == [0, 1]
+
+
+@pytest.mark.parametrize("name", ["mlp", "gpt2", "llama", "gpt_neox"])
+def test_eigenpairs_equal_the_exact_hessians(problem_and_hessian, probes, name):
+    """Values to 1e-6 of ||H|| at both ends; residuals and eigenvectors as the certificate says."""
+    problem, exact = problem_and_hessian(name)
+    theta, vectors = torch.linalg.eigh(exact)
+    norm = float(theta.abs().max())
+    with prepared(problem.module) as parameters:
+        operator = HessianOperator(
+            parameters, problem.loss_sum, problem.batches, retain_graph=True
+        )
+        spectrum = solve(operator, probes, top_k=5, tolerance=1e-4)
+    assert all(spectrum.converged)
+    assert extremes(spectrum.values, 5) == pytest.approx(extremes(theta, 5), abs=1e-6 * norm)
+    for position, value in enumerate(spectrum.ritz_values[: len(spectrum.values)]):
+        vector = spectrum.basis.vector(position)
+        residual = float(torch.linalg.norm(exact @ vector - value * vector))
+        assert residual <= 1e-4 * norm
+        assert residual == pytest.approx(spectrum.ritz_residuals[position], abs=1e-6 * norm)
+        near = (theta - value).abs() <= 1e-2 * norm
+        captured = float(torch.linalg.norm(vectors[:, near].T @ vector))
+        assert captured >= 1 - 1e-2
+
+
+def test_every_residual_is_explicit_and_bounds_the_error(dense, probes):
+    operator = dense(long_tail())
+    spectrum = solve(operator, probes, top_k=5, tolerance=1e-3)
+    exact = torch.linalg.eigvalsh(operator.matrix)
+    for value, bound in zip(spectrum.values, spectrum.residual_norms, strict=True):
+        assert float((exact - value).abs().min()) <= bound + 1e-12
+    assert spectrum.num_matvecs == operator.num_matvecs
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1e-4, 1e4, 1e8])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_scale_of_the_curvature_changes_nothing(dense, probes, scale, dtype):
+    expected = extremes(long_tail(), 5)
+    spectrum = solve(dense(long_tail() * scale, dtype=dtype), probes, top_k=5)
+    assert all(spectrum.converged)
+    observed = extremes([value / scale for value in spectrum.values], 5)
+    assert observed == pytest.approx(expected, abs=2e-5)
+
+
+@pytest.mark.parametrize(
+    "spectrum",
+    [
+        [1.0, -1.0, *np.linspace(-0.3, 0.3, 60)],
+        [1.0, 1.0, 1.0, 0.5, -0.5, *np.linspace(-0.3, 0.3, 60)],
+        [1.0, 1.0 - 1e-7, 1.0 - 2e-7, 0.97, -0.96, 0.95, *np.linspace(-0.3, 0.3, 60)],
+        [-5.0, -4.0, -3.0, *np.linspace(-1.0, -0.1, 60)],
+        np.r_[np.ones(4), np.zeros(60)],
+        -np.eye(40)[0] * 3.0,
+    ],
+    ids=["pair", "multiple", "cluster", "negative", "projector", "rank one"],
+)
+def test_pairs_clusters_and_multiplicities_are_found(dense, probes, spectrum):
+    observed = solve(dense(spectrum), probes, top_k=5, tolerance=1e-6)
+    assert all(observed.converged)
+    assert extremes(observed.values, 5) == pytest.approx(extremes(spectrum, 5), abs=1e-6)
+
+
+def test_one_start_vector_cannot_see_a_multiplicity_and_a_fresh_one_can(dense, probes):
+    spectrum = [1.0, 1.0, 0.5, *np.linspace(-0.1, 0.1, 100)]
+    alone = solve(dense(spectrum), probes, top_k=2, ends=0, tolerance=1e-6, fresh_starts=0)
+    assert alone.values == pytest.approx([1.0, 0.5])
+    assert alone.clean_starts == 0
+    checked = solve(dense(spectrum), probes, top_k=2, ends=0, tolerance=1e-6, fresh_starts=1)
+    assert checked.values == pytest.approx([1.0, 1.0])
+    assert (checked.found_by_fresh_starts, checked.clean_starts) == (1, 1)
+
+
+def test_a_zero_matrix_has_eigenvalues_zero(dense, probes):
+    spectrum = solve(dense(np.zeros(20)), probes, top_k=3)
+    assert set(spectrum.values) == {0.0}
+    assert set(spectrum.residual_norms) == {0.0}
+    assert all(spectrum.converged)
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_more_eigenvalues_than_dimensions_gives_all_there_are(dense, probes, size):
+    exact = [3.0, -2.0, 1.0, 1.0][:size]
+    spectrum = solve(dense(exact), probes, top_k=9)
+    assert spectrum.exhausted
+    assert spectrum.values == pytest.approx(exact)
+
+
+def test_a_spent_budget_is_said_and_the_residual_stays_true(dense, probes):
+    operator = dense(np.linspace(-1, 1, 400))
+    spectrum = solve(operator, probes, top_k=3, max_matvecs=12, tolerance=1e-6)
+    assert spectrum.num_matvecs <= 12
+    assert not any(spectrum.converged)
+    exact = torch.linalg.eigvalsh(operator.matrix)
+    for value, bound in zip(spectrum.values, spectrum.residual_norms, strict=True):
+        assert 1e-6 < float((exact - value).abs().min()) <= bound
+
+
+def test_a_float16_basis_meets_its_certificate(dense, probes):
+    """Rounding perturbs stored vectors by 3e-4; the explicit residual still passes at 1e-3."""
+    operator = dense(long_tail(1500), dtype=torch.float32)
+    spectrum = solve(operator, probes, top_k=3, basis_size=8, storage=torch.float16)
+    assert all(spectrum.converged)
+    assert extremes(spectrum.values, 3) == pytest.approx(extremes(long_tail(1500), 3), abs=1e-4)
+
+
+def test_a_tolerance_below_the_rounding_of_the_basis_is_refused(dense, probes):
+    operator = dense(long_tail(), dtype=torch.float32)
+    with pytest.raises(BadInput, match="below what the stored basis can certify"):
+        solve(operator, probes, tolerance=4e-4, storage=torch.float16)
+
+
+def test_the_same_seed_gives_the_same_bits(dense, probes):
+    first, second = (solve(dense(long_tail()), probes, top_k=4) for _ in range(2))
+    assert first.values == second.values
+    assert first.residual_norms == second.residual_norms
+
+
+def test_a_known_first_product_is_not_paid_again(dense, probes):
+    operator = dense(long_tail())
+    sampler = probes(operator.size)
+    start = sampler.rademacher("start", 0)
+    product = operator.matrix @ (start / torch.linalg.norm(start))
+    plain = solve(dense(long_tail()), probes, top_k=3)
+    saved = thick_restart_lanczos(
+        operator,
+        lambda i: sampler.rademacher("start", i),
+        EigenRequest(top_k=3),
+        first_product=product,
+    )
+    assert saved.num_matvecs == plain.num_matvecs - 1
+    assert saved.values == pytest.approx(plain.values, abs=1e-12)
+
+
+@pytest.mark.slow
+def test_nothing_is_missed_in_five_hundred_random_spectra(dense, probes):
+    """Random spectra with +-pairs, exact multiplicities and clusters of relative width 1e-9 to 1e-4."""
+    missed = []
+    for seed in range(500):
+        rng = np.random.default_rng(seed)
+        heads = rng.standard_normal(rng.integers(3, 8)) * 10 ** rng.uniform(-1, 1)
+        parts = [heads]
+        parts.append(-heads[: rng.integers(0, 3)])
+        parts.append(np.repeat(heads[0], rng.integers(0, 3)))
+        width = 10 ** rng.uniform(-9, -4)
+        parts.append(heads[1] * (1 + width * rng.standard_normal(rng.integers(0, 3))))
+        parts.append(rng.standard_normal(60) * np.abs(heads).max() * rng.uniform(0.01, 0.3))
+        spectrum = np.concatenate(parts)
+        observed = solve(
+            dense(spectrum, seed=seed), probes, top_k=5, max_matvecs=600, fresh_starts=2
+        )
+        gaps = np.subtract(extremes(observed.values, 5), extremes(spectrum, 5))
+        gap = np.abs(gaps).max() / np.abs(spectrum).max()
+        if gap > 2e-3 or not all(observed.converged):
+            missed.append((seed, gap, observed.num_matvecs))
+    assert missed == []
