@@ -12,7 +12,6 @@ from attrs import frozen
 
 from atlas.quantities import Agreement, Quantity, compare
 from atlas.record import RunView
-from atlas.report.numbers import format_quantity
 
 __all__ = ["Grade", "grade", "identical_tables", "obstacles"]
 
@@ -31,20 +30,29 @@ class Grade:
         step: The step that measured it.
         name: Quantity, with index and slice where it has them.
         agreement: How well the two agree.
-        recorded: As it was recorded, for people.
-        repeated: As it came out again, or why it did not.
+        recorded: As it was recorded.
+        repeated: As it came out again; None if it was not measured.
     """
 
     step: str
     name: str
     agreement: Agreement
-    recorded: str
-    repeated: str
+    recorded: Quantity
+    repeated: Quantity | None
 
     def __str__(self) -> str:
         """One line for the terminal."""
-        again = "" if self.agreement is Agreement.IDENTICAL else f", again {self.repeated}"
-        return f"{self.agreement.value}: {self.step} {self.name} = {self.recorded}{again}"
+        line = f"{self.agreement.value}: {self.step} {self.name} = {_number(self.recorded)}"
+        if self.agreement is Agreement.IDENTICAL:
+            return line
+        return f"{line}, again {_number(self.repeated) if self.repeated is not None else 'not measured'}"
+
+
+def _number(quantity: Quantity) -> str:
+    if quantity.value is None:
+        return "undefined"
+    error = "" if quantity.uncertainty is None else f" ± {quantity.uncertainty:.2g}"
+    return f"{quantity.value!r}{error}"
 
 
 def grade(recorded: RunView, repeated: RunView) -> tuple[Grade, ...]:
@@ -62,13 +70,12 @@ def grade(recorded: RunView, repeated: RunView) -> tuple[Grade, ...]:
     for step, quantity in first:
         other = again.get((step, *_key(quantity)))
         if other is None:
-            agreement, shown = Agreement.DIFFERS, "not measured"
+            agreement = Agreement.DIFFERS
         else:
             scale = _scale(quantity, [q for s, q in first if s == step])
             rtol = _rtol(_facts(recorded, step), _facts(repeated, step))
             agreement = compare(quantity, other, scale=scale, rtol=rtol)
-            shown = format_quantity(other)
-        grades.append(Grade(step, _name(quantity), agreement, format_quantity(quantity), shown))
+        grades.append(Grade(step, _name(quantity), agreement, quantity, other))
     return tuple(grades)
 
 
