@@ -15,9 +15,23 @@ if TYPE_CHECKING:
     from atlas.record import RunView
     from atlas.run.journal import Journal
 
-__all__ = ["STAGES", "amend", "answer", "ask", "next_gate", "open_gate", "reachable", "skip", "step_gate"]
+__all__ = [
+    "LARGEST_ANSWER",
+    "STAGES",
+    "amend",
+    "answer",
+    "ask",
+    "next_gate",
+    "open_gate",
+    "reachable",
+    "skip",
+    "step_gate",
+]
 
 STAGES: tuple[Stage, ...] = ("measure", "interpret", "close")
+
+LARGEST_ANSWER = 2 * 2**20
+"""Bytes beyond which nothing is sealed as the answer to a step."""
 
 
 def step_gate(view: RunView, step: str) -> Gate:
@@ -119,6 +133,8 @@ def answer(
     if not text.strip():
         raise BadInput("the answer is empty")
     is_step = any(e.data["step"] == gate.id for e in view.of("step-waiting"))
+    if is_step:
+        _check_brought(view, gate.id, text)
     problems = policy.review(gate.id, text, view) if policy is not None and not is_step else ()
     firm = [p for p in problems if not p.overridable]
     if firm or (problems and override is None):
@@ -153,6 +169,25 @@ def answer(
         },
         deposits,
     )
+
+
+def _check_brought(view: RunView, step: str, text: str) -> None:
+    """Refuse what cannot be an answer to a step, since a sealed one is never replaced.
+
+    Raises:
+        BadInput: It is no text, larger than `LARGEST_ANSWER`, or one of the files that were handed out.
+    """
+    size = len(text.encode("utf-8"))
+    if size > LARGEST_ANSWER:
+        raise BadInput(f"the answer has {size} bytes, more than {LARGEST_ANSWER}")
+    if "\0" in text:
+        raise BadInput("the answer holds NUL characters: it is no text file", fix="save it as UTF-8 text")
+    for path in view.artifacts:
+        if path.startswith(f"handouts/{step}/") and view.read(path).split() == text.encode("utf-8").split():
+            raise BadInput(
+                f"this is {path}, which was handed out, and no answer to it",
+                fix="bring the model's first answer, whole and unchanged",
+            )
 
 
 def amend(journal: Journal, store: Store, gate_id: str, data: bytes, *, author: str) -> str:
