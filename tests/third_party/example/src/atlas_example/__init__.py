@@ -1,0 +1,1 @@
+"""How long the words of a stimulus are."""

@@ -1,0 +1,29 @@
+from pathlib import Path
+
+MANIFEST = Path(__file__).parents[1] / "word-length.yaml"
+
+
+def test_the_words_of_the_manifest_have_their_mean_length(atlas):
+    outcome = atlas("run", str(MANIFEST))
+    assert outcome.code == 0, outcome.err
+
+    run = atlas.runs()[0].name
+    quantity = atlas.show(run)["quantities"][0]
+
+    # cat sat on mat: 11 letters in 4 words; the other sentence: 46 in 4.
+    assert (quantity["quantity"], quantity["value"]) == ("word_length", 57 / 8)
+
+
+def test_the_table_has_a_row_for_each_text(atlas):
+    atlas("run", str(MANIFEST))
+
+    rows = atlas.view(atlas.runs()[0].name).tables("lengths")["words"]
+
+    assert [(row["words"], row["letters"]) for row in rows] == [(4, 11), (4, 46)]
+
+
+def test_a_text_without_words_stops_the_run_with_the_reason(atlas):
+    outcome = atlas("run", str(MANIFEST), "--set", "steps.lengths.params.at_least=40")
+
+    assert outcome.code == 5
+    assert "needs 2" in outcome.err
