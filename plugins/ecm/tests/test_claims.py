@@ -180,6 +180,14 @@ def test_a_stimulus_item_is_a_claim_with_the_attributes_to_select_it_by():
     )
 
 
+def test_items_can_be_selected_by_being_fabricated():
+    items = BsaStimuli().items({"version": "0.2"}, Path())
+
+    assert {item.id for item in items if item.attributes["fabricated"] == "true"} == {
+        claim.id for claim in RELEASE.claims if claim.fabricated
+    }
+
+
 def test_the_card_offers_exactly_the_versions_that_there_are():
     card = yaml.safe_load((files("atlas_ecm") / "atlas-plugin.yaml").read_bytes())
 

@@ -174,6 +174,7 @@ def import_(
 @click.pass_obj
 def show(workspace: Workspace, record: str) -> None:
     """Show what a RECORD covers, and its scores by tier and model."""
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
@@ -181,7 +182,9 @@ def show(workspace: Workspace, record: str) -> None:
     facts = record_facts(view)
     click.echo(f"{view.run_id}: {facts['stimulus']}, {len(facts['pairs'].split())} pairs")
     click.echo(f"models: {facts['model_lineages']}\nminimum: {facts['minimum']}")
-    table = Table("quantity", "tier", "truth", "model", "value", "95% interval", "n")
+    table = Table(
+        "quantity", "tier", "truth", "model", "value", "95% interval", "n", box=SIMPLE_HEAD, padding=0
+    )
     for row in _score_rows(view):
         if row["pair"] is None:
             undefined = row["uncertainty_kind"] == UncertaintyKind.UNDEFINED.value

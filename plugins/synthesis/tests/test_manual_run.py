@@ -1,0 +1,106 @@
+"""The synthesis step in a real run: real command line, real processes, a small instrument beside it."""
+
+import hashlib
+import json
+
+import pytest
+
+from atlas.testing import Atlas
+
+CARD = """
+api: 1
+summary: Counts.
+provides:
+  instruments:
+    count:
+      {summary: Counts items., code: CNT, phase: measure, needs: {stimulus: true}, determinism: exact}
+"""
+MODULE = """
+from atlas.hookspecs import hookimpl
+from atlas.quantities import Quantity
+
+
+def count(context):
+    for part in context.slices:
+        context.record(Quantity("items", len(part.items), 0.0, "exact", slice=part.key))
+
+
+@hookimpl
+def atlas_instruments():
+    return {"count": count}
+"""
+MANIFEST = """
+atlas: 1
+name: counted
+lineage: EX
+seed: 1
+governance: none
+stimulus: {use: bsa, version: "0.2", each: tier}
+steps:
+  - {id: counts, use: count}
+  - {id: synthesis, use: synthesis, params: {adapter: manual}, sees: [{from: counts.raw}]}
+"""
+PACKAGE = b"""## quantities.csv
+
+```csv
+quantity,slice,value,uncertainty,uncertainty_kind,unit,converged
+items,ground_truth,18.0,0.0,exact,1,true
+items,contested,24.0,0.0,exact,1,true
+items,foil,18.0,0.0,exact,1,true
+```
+"""
+
+
+@pytest.fixture
+def waiting(tmp_path):
+    """A run that waits for the synthesis model's answer: the command line, and the run's id."""
+    site = tmp_path / "site"
+    info, package = site / "atlas_count-1.0.dist-info", site / "atlas_count"
+    info.mkdir(parents=True)
+    package.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: atlas-count\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[atlas.plugins]\ncount = atlas_count\n")
+    (package / "atlas-plugin.yaml").write_text(CARD)
+    (package / "__init__.py").write_text(MODULE)
+    atlas = Atlas(tmp_path, {"PYTHONPATH": str(site)})
+    atlas.write("m.yaml", MANIFEST)
+    outcome = atlas("run", "m.yaml")
+    assert outcome.code == 75, outcome.err
+    return atlas, atlas.runs()[0].name
+
+
+def test_a_run_waits_with_the_package_in_its_handout_folder(waiting):
+    atlas, run = waiting
+    view = atlas.view(run)
+
+    assert view.read("handouts/synthesis/package.md") == PACKAGE
+    assert view.waiting_for.id == "synthesis"
+
+
+def test_the_answer_that_was_brought_is_sealed_and_the_run_ends(waiting):
+    atlas, run = waiting
+    atlas.write("answer.md", "Each tier is counted.\n")
+
+    assert atlas("answer", run, "synthesis", "--file", "answer.md", "--by", "A. Technician").code == 0
+    outcome = atlas("resume", run)
+    assert outcome.code == 0, outcome.err
+
+    view = atlas.view(run)
+    facts = json.loads(view.read("raw/synthesis/facts.json"))
+    assert view.state == "done"
+    assert view.read("raw/synthesis/answer.md") == b"Each tier is counted.\n"
+    assert facts["upload.sha256"] == hashlib.sha256(PACKAGE).hexdigest()
+    assert (
+        facts["package.digest"]
+        == hashlib.sha256(view.read("handouts/synthesis/manifest-sha256.txt")).hexdigest()
+    )
+
+
+@pytest.mark.parametrize("text", [PACKAGE.decode(), "a\0b", " \n"], ids=["the package", "binary", "empty"])
+def test_what_cannot_be_an_answer_is_not_sealed_and_another_may_be_brought(waiting, text):
+    atlas, run = waiting
+    atlas.write("wrong.md", text)
+    atlas.write("answer.md", "Each tier is counted.\n")
+
+    assert atlas("answer", run, "synthesis", "--file", "wrong.md", "--by", "A. Technician").code == 2
+    assert atlas("answer", run, "synthesis", "--file", "answer.md", "--by", "A. Technician").code == 0
