@@ -8,58 +8,19 @@ beside the manifest, then upwards as far as the project's root (the first folder
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import yaml
 from attrs import evolve, field, frozen
 
-from atlas.catalog import KINDS, Card, Catalog
+from atlas.catalog import Card, Catalog
 from atlas.errors import BadInput, PluginFault
+from atlas.registry_file import LISTED_KINDS, MAX_BYTES, Entry, Status, parse_entries, with_entry, within
 
 __all__ = ["REGISTRY", "Difference", "Entry", "Registry", "Status"]
 
 REGISTRY = "registry.yaml"
-MAX_BYTES = 1024 * 1024
-Status = Literal["operational", "provisional", "deferred", "retired"]
-STATUSES: tuple[Status, ...] = ("operational", "provisional", "deferred", "retired")
-_LISTED_KINDS = tuple(kind for kind in KINDS if kind not in ("commands", "report_sections"))
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-@frozen
-class Entry:
-    """An admitted plugin.
-
-    Attributes:
-        plugin: Entry point name.
-        distribution: The distribution that offers it.
-        versions: PEP 440 specifier of the admitted versions.
-        card: sha256 of the admitted card.
-        status: `operational` and `provisional` are admitted, `deferred` and `retired` are not.
-        offers: Names by kind, as the card has them; schemas carry their version, `spectrum/1`.
-    """
-
-    plugin: str
-    distribution: str
-    versions: str
-    card: str
-    status: Status
-    offers: Mapping[str, tuple[str, ...]]
-
-    def refuses(self, card: Card) -> str | None:
-        """Return why a card is not what was admitted, or None."""
-        if self.status in ("deferred", "retired"):
-            return f"the registry lists it as {self.status}"
-        if card.distribution != self.distribution:
-            return f"it comes from {card.distribution}; the registry admits {self.distribution}"
-        if not _within(card.version, self.versions):
-            return f"its version is {card.version}; the registry admits {self.versions}"
-        if card.sha256 != self.card:
-            return "its card changed since it was admitted"
-        return None
 
 
 @frozen
@@ -126,7 +87,7 @@ class Registry:
             raise BadInput(
                 f"the registry cannot be read: {error.strerror or error}", where=str(path)
             ) from error
-        return cls(path, _parse(data, str(path)))
+        return cls(path, parse_entries(data, str(path)))
 
     def admits(self, card: Card) -> str | None:
         """Return None where a plugin is admitted, else the reason why not."""
@@ -181,11 +142,11 @@ class Registry:
             raise BadInput("there is no registry to add to", fix=f"make a file {REGISTRY}: `registry: 1`")
         known = self.entries.get(card.plugin)
         versions = _range(card.version)
-        if known is not None and _within(card.version, known.versions):
+        if known is not None and within(card.version, known.versions):
             versions = known.versions
         offers = {
             kind: tuple(sorted(offer.name for offer in card.offers if offer.kind == kind))
-            for kind in _LISTED_KINDS
+            for kind in LISTED_KINDS
         }
         entry = Entry(
             card.plugin,
@@ -196,8 +157,8 @@ class Registry:
             {kind: names for kind, names in offers.items() if names},
         )
         expected = {**self.entries, card.plugin: entry}
-        text = _with_entry(self.path.read_bytes().decode("utf-8"), entry)
-        if _parse(text.encode("utf-8"), str(self.path)) != expected:
+        text = with_entry(self.path.read_bytes().decode("utf-8"), entry)
+        if parse_entries(text.encode("utf-8"), str(self.path)) != expected:
             raise BadInput(
                 "the registry cannot be rewritten without losing its layout",
                 where=str(self.path),
@@ -205,16 +166,6 @@ class Registry:
             )
         _replace(self.path, text.encode("utf-8"))
         return evolve(self, entries=expected)
-
-
-def _within(version: str, specifier: str) -> bool:
-    from packaging.specifiers import SpecifierSet
-    from packaging.version import InvalidVersion
-
-    try:
-        return SpecifierSet(specifier).contains(version, prereleases=True)
-    except InvalidVersion:
-        return False
 
 
 def _range(version: str) -> str:
@@ -227,113 +178,6 @@ def _range(version: str) -> str:
         return f"==={version}"
     major, minor = release[0], release[1]
     return f">={version},<{major + 1}" if major else f">={version},<0.{minor + 1}"
-
-
-def _parse(data: bytes, where: str) -> dict[str, Entry]:
-    """Read a registry's bytes, refusing whatever is not plainly a registry."""
-    from packaging.specifiers import InvalidSpecifier, SpecifierSet
-
-    def refuse(what: str, fix: str) -> BadInput:
-        return BadInput(what, where=where, fix=fix)
-
-    if len(data) > MAX_BYTES:
-        raise refuse("the registry is larger than 1 MiB", "remove what is no longer used")
-    try:
-        for event in yaml.parse(data, Loader=_Loader):
-            if isinstance(event, yaml.AliasEvent):
-                raise refuse("the registry holds an alias", "write each entry out")
-        content = yaml.load(data, Loader=_Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise refuse(f"not YAML: {' '.join(str(error).split())}", "correct the file") from error
-    if not isinstance(content, dict) or content.get("registry") != 1:
-        raise refuse("not a registry of format 1", "begin the file with `registry: 1`")
-    unknown = set(content) - {"registry", "plugins"}
-    plugins = content.get("plugins") or {}
-    if unknown or not isinstance(plugins, dict):
-        raise refuse("the registry's keys are `registry` and `plugins`", "list plugins under `plugins:`")
-    entries = {}
-    for plugin, item in plugins.items():
-        place = f"the entry {plugin!r}"
-        texts = ("distribution", "versions", "card", "status")
-        if not isinstance(item, dict) or set(item) - {*texts, "offers"}:
-            raise refuse(f"{place} has other keys than {', '.join(texts)}, offers", "remove them")
-        for key in texts:
-            if not isinstance(item.get(key), str):
-                raise refuse(f"{place} has no text `{key}`", "run `atlas registry add` again")
-        if not re.fullmatch(r"[0-9a-f]{64}", item["card"]):
-            raise refuse(f"{place}: `card` is no sha256", "run `atlas registry add` again")
-        if item["status"] not in STATUSES:
-            raise refuse(
-                f"{place}: unknown status {item['status']!r}", f"choose one of: {', '.join(STATUSES)}"
-            )
-        try:
-            SpecifierSet(item["versions"])
-        except InvalidSpecifier as error:
-            raise refuse(f"{place}: {error}", "write a range such as '>=0.1,<0.2'") from error
-        offers = item.get("offers") or {}
-        if not isinstance(offers, dict) or not all(
-            kind in KINDS and isinstance(names, list) and all(isinstance(name, str) for name in names)
-            for kind, names in offers.items()
-        ):
-            raise refuse(
-                f"{place}: `offers` are lists of names by kind", f"kinds are: {', '.join(_LISTED_KINDS)}"
-            )
-        entries[str(plugin)] = Entry(
-            str(plugin),
-            item["distribution"],
-            item["versions"],
-            item["card"],
-            item["status"],
-            {kind: tuple(names) for kind, names in offers.items()},
-        )
-    return entries
-
-
-def _with_entry(text: str, entry: Entry) -> str:
-    """Return a registry's text with one entry put in or replaced, all else unchanged."""
-    head, blocks, tail = _blocks(text)
-    comment, _ = blocks.get(entry.plugin, ("", ""))
-    lines = [
-        f"  {entry.plugin}:",
-        f"    distribution: {entry.distribution}",
-        f'    versions: "{entry.versions}"',
-        f'    card: "{entry.card}"',
-        f"    status: {entry.status}",
-        "    offers:" if entry.offers else "    offers: {}",
-        *(f"      {kind}: [{', '.join(names)}]" for kind, names in entry.offers.items()),
-    ]
-    blocks[entry.plugin] = (comment, "\n".join(lines) + "\n")
-    body = "".join(comment + block for _, (comment, block) in sorted(blocks.items()))
-    return head + body + tail
-
-
-def _blocks(text: str) -> tuple[str, dict[str, tuple[str, str]], str]:
-    """Divide a registry's text into its head up to `plugins:`, its entries, and what follows them.
-
-    An entry is its comment lines and its own lines.
-    """
-    lines = text.splitlines(keepends=True)
-    start = next((n for n, line in enumerate(lines) if re.match(r"plugins:", line)), None)
-    if start is None:
-        head = text if text.endswith("\n") or not text else text + "\n"
-        return f"{head}plugins:\n", {}, ""
-    head = "".join(lines[:start]) + "plugins:\n"
-    blocks: dict[str, tuple[str, str]] = {}
-    name, pending = None, ""
-    for line in lines[start + 1 :]:
-        line = line if line.endswith("\n") else line + "\n"
-        match = re.match(r"  (?P<q>[\"']?)([^\s#\"'][^:\"']*)(?P=q):\s*(#.*)?$", line)
-        if match:
-            name = match.group(2)
-            blocks[name] = (pending, line)
-            pending = ""
-        elif not line.strip() or line.lstrip().startswith("#"):
-            pending += line
-        elif name is not None:
-            comment, block = blocks[name]
-            blocks[name] = (comment, block + pending + line)
-            pending = ""
-    return head, blocks, pending
 
 
 def _replace(path: Path, data: bytes) -> None:

@@ -215,7 +215,7 @@ BAD: list[tuple[str, str, str, str, str]] = [
         "13:10",
         "pip install atlas-away",
     ),
-    ("target kind unknown", "use: hf", "use: hg", "7:13", "choose one of: hf"),
+    ("target kind unknown", "use: hf", "use: hg", "7:13", "the only one is hf"),
     ("source unknown", "use: claims", "use: clams", "8:17", "did you mean claims?"),
     ("policy unknown", "governance: none", "governance: {use: protocl}", "5:19", "did you mean protocol?"),
     ("policy version", "governance: none", 'governance: {use: protocol, version: "1.2"}', "5:38", "1.1"),

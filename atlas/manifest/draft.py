@@ -148,16 +148,25 @@ class Draft:
         if found:
             return params, ()
         filled = fill(offer.params, params)
-        others = []
-        for at, value, kind in annotated(offer.params, filled, "x-atlas-kind", path):
+        named: dict[KeyPath, Offer] = {}
+        for at, value, kind in annotated(offer.params, filled, "x-atlas-kind"):
             if kind not in KINDS:
                 self.wrong(path, f"the card names no kind of offer: {kind!r} ({offer.who})", "report it")
             elif isinstance(value, str):
-                others.append(self.offer(kind, value, at))
+                offered = self.offer(kind, value, (*path, *at))
+                if offered is not None:
+                    named[at] = offered
+        others = list(named.values())
+        for at, value, sibling in annotated(offer.params, filled, "x-atlas-params-of"):
+            whose = named.get((*at[:-1], sibling))
+            if whose is not None:
+                settled, more = self.params(whose, value, (*path, *at))
+                filled = _put(filled, at, settled)
+                others += more
         for at, value, rule in annotated(offer.params, filled, "x-atlas-path"):
             if isinstance(value, str):
                 filled = _put(filled, at, self._path(value, rule, (*path, *at)))
-        return filled, tuple(other for other in others if other is not None)
+        return filled, tuple(others)
 
     def _path(self, text: str, rule: str, at: KeyPath) -> str:
         try:

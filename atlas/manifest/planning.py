@@ -162,9 +162,10 @@ def _needs(step: Mapping[str, Any], offer: Offer, catalog: Catalog) -> Sequence[
 
 
 def _digest(view: RunView, step: str) -> str:
-    """Return the beginning of a digest over all that a step sealed."""
+    """Return the beginning of a digest over all that a step sealed, listed as `sha256sum` does."""
     sealed = sorted((a.path, a.sha256) for a in view.artifacts.values() if a.path.startswith(f"raw/{step}/"))
-    return _short(hashlib.sha256(repr(sealed).encode("utf-8")).hexdigest())
+    listing = "".join(f"{sha256}  {path}\n" for path, sha256 in sealed)
+    return _short(hashlib.sha256(listing.encode("utf-8")).hexdigest())
 
 
 def _short(digest: str) -> str:

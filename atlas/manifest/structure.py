@@ -126,6 +126,12 @@ def _mistakes(
         for name in limit:
             if name not in value:
                 yield Mistake(document.place(at), *missing(name, schema))
+    elif keyword == "dependentRequired":
+        for name, partners in limit.items():
+            for partner in partners:
+                if name in value and partner not in value:
+                    what, fix = missing(partner, schema)
+                    yield Mistake(document.place((*at, name), key=True), f"{what}; `{name}` needs it", fix)
     elif keyword == "type":
         raw = document.raw.get(at)
         example = next(iter(schema.get("examples", ())), None)

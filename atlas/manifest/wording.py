@@ -53,6 +53,8 @@ def choices(given: Any, names: Iterable[str], *, noun: str = "choose one of") ->
         return f"did you mean {' or '.join(close)}?"
     if not known:
         return "there is none"
+    if len(known) == 1:
+        return f"the only one is {known[0]}"
     shown = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "")
     return f"{noun}: {shown}"
 
