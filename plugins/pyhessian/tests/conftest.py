@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from atlas_pyhessian.probes import Probes
 from attrs import define, frozen
 
 from atlas.contracts import Batch
 from atlas.randomness import RandomStreams
-from atlas_pyhessian.probes import Probes
 
 torch.set_num_threads(1)
 
@@ -53,9 +53,7 @@ class Problem:
 
     def hessian(self) -> torch.Tensor:
         parameters = list(self.module.parameters())
-        gradients = torch.autograd.grad(
-            self.mean_loss(), parameters, create_graph=True, allow_unused=True
-        )
+        gradients = torch.autograd.grad(self.mean_loss(), parameters, create_graph=True, allow_unused=True)
         flat = torch.cat(
             [
                 (torch.zeros_like(p) if g is None else g).reshape(-1)
@@ -63,20 +61,20 @@ class Problem:
             ]
         )
         rows = []
-        for entry in flat:
-            if not entry.requires_grad:
-                rows.append(torch.zeros_like(flat))
-                continue
-            parts = torch.autograd.grad(entry, parameters, retain_graph=True, allow_unused=True)
+        for directions in torch.eye(len(flat), dtype=flat.dtype).split(128):
+            parts = torch.autograd.grad(
+                flat, parameters, directions, retain_graph=True, allow_unused=True, is_grads_batched=True
+            )
             rows.append(
                 torch.cat(
                     [
-                        (torch.zeros_like(p) if g is None else g).reshape(-1)
+                        p.new_zeros(len(directions), p.numel()) if g is None else g.flatten(1)
                         for p, g in zip(parameters, parts, strict=True)
-                    ]
+                    ],
+                    dim=1,
                 )
             )
-        matrix = torch.stack(rows).detach()
+        matrix = torch.cat(rows).detach()
         return (matrix + matrix.T) / 2
 
 
@@ -119,9 +117,7 @@ def language_problem(name: str, *, lengths: tuple[int, ...] = (6, 4, 3)) -> Prob
     def loss_sum(batch: Batch) -> torch.Tensor:
         ids = batch.inputs["input_ids"]
         logits = module(input_ids=ids, use_cache=False).logits[:, :-1].double()
-        return torch.nn.functional.cross_entropy(
-            logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="sum"
-        )
+        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="sum")
 
     return Problem(module, batches, loss_sum)
 
@@ -143,9 +139,7 @@ def mlp_problem() -> Problem:
 
     def loss_sum(batch: Batch) -> torch.Tensor:
         hidden = torch.tanh(module["first"](batch.inputs["x"]))
-        return torch.nn.functional.cross_entropy(
-            module["last"](hidden), batch.inputs["y"], reduction="sum"
-        )
+        return torch.nn.functional.cross_entropy(module["last"](hidden), batch.inputs["y"], reduction="sum")
 
     return Problem(module, batches, loss_sum)
 

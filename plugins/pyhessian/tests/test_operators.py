@@ -7,12 +7,12 @@ import weakref
 
 import pytest
 import torch
+from atlas_pyhessian.operators import HessianOperator
+from atlas_pyhessian.preparation import prepared
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from atlas.contracts import Batch
 from atlas.errors import BadInput, InstrumentFailed
-from atlas_pyhessian.operators import HessianOperator
-from atlas_pyhessian.preparation import prepared
 
 MODELS = ["mlp", "gpt2", "llama", "gpt_neox"]
 
@@ -28,9 +28,7 @@ def test_products_equal_the_exact_token_weighted_hessian(problem_and_hessian, na
     torch.manual_seed(0)
     vector = torch.randn(len(exact), dtype=torch.float64)
     with prepared(problem.module) as parameters:
-        operator = HessianOperator(
-            parameters, problem.loss_sum, problem.batches, retain_graph=retain_graph
-        )
+        operator = HessianOperator(parameters, problem.loss_sum, problem.batches, retain_graph=retain_graph)
         observed = [operator.matvec(vector) for _ in range(2)]
     expected = exact @ vector
     for product in observed:
@@ -44,9 +42,7 @@ def test_loss_and_gradient_are_token_weighted(problem_and_hessian):
     gradients = torch.autograd.grad(loss, list(problem.module.parameters()))
     expected = float(sum((g**2).sum() for g in gradients)) ** 0.5
     with prepared(problem.module) as parameters:
-        operator = HessianOperator(
-            parameters, problem.loss_sum, problem.batches, retain_graph=False
-        )
+        operator = HessianOperator(parameters, problem.loss_sum, problem.batches, retain_graph=False)
         facts = operator.facts()
         assert operator.losses() == pytest.approx(facts.batch_losses, rel=1e-6)
     assert facts.loss == pytest.approx(loss.item(), rel=1e-6)
@@ -58,9 +54,7 @@ def test_a_filter_gives_the_block_of_the_exact_hessian(problem_and_hessian):
     problem, exact = problem_and_hessian("mlp")
     with prepared(problem.module, include=["last.*"]) as parameters:
         assert parameters.names == ("last.weight", "last.bias")
-        operator = HessianOperator(
-            parameters, problem.loss_sum, problem.batches, retain_graph=True
-        )
+        operator = HessianOperator(parameters, problem.loss_sum, problem.batches, retain_graph=True)
         rows = [operator.matvec(row) for row in torch.eye(27, dtype=torch.float64)]
     assert torch.allclose(torch.stack(rows), exact[-27:, -27:], atol=1e-12)
 
@@ -97,11 +91,25 @@ def test_nothing_is_left_on_the_module(retain_graph):
     assert first.dtype is torch.float32
     assert first.grad is kept
     assert (first.requires_grad, second.requires_grad) == (True, False)
-    reference = weakref.ref(module)
+
+
+@pytest.mark.parametrize("retain_graph", [True, False])
+def test_a_measured_module_dies_with_its_last_reference(retain_graph):
+    def measured() -> weakref.ref[torch.nn.Module]:
+        module = torch.nn.Linear(3, 3)
+        with prepared(module) as parameters:
+            operator = HessianOperator(
+                parameters,
+                lambda batch: module(batch.inputs["x"]).square().sum(),
+                [Batch({"x": torch.ones(2, 3)}, 2.0)],
+                retain_graph=retain_graph,
+            )
+            operator.repeated_matvec(torch.ones(12))
+        return weakref.ref(module)
+
     gc.disable()
     try:
-        del module, first, second, operator, parameters, batch
-        assert reference() is None, "a reference cycle holds the module"
+        assert measured()() is None, "a reference cycle holds the module"
     finally:
         gc.enable()
 
@@ -112,9 +120,7 @@ def test_attention_is_eager_while_measured_and_restored_afterwards(problem_and_h
     try:
         with prepared(problem.module) as parameters:
             assert problem.module.config._attn_implementation == "eager"
-            operator = HessianOperator(
-                parameters, problem.loss_sum, problem.batches, retain_graph=False
-            )
+            operator = HessianOperator(parameters, problem.loss_sum, problem.batches, retain_graph=False)
             vector = torch.ones(len(exact), dtype=torch.float64)
             assert torch.allclose(operator.matvec(vector), exact @ vector, atol=1e-5)
         assert problem.module.config._attn_implementation == "sdpa"
@@ -132,13 +138,9 @@ def test_a_loss_that_samples_is_refused(problem_and_hessian):
     vector = torch.ones(len(exact), dtype=torch.float64)
     for retain_graph in (True, False):
         with prepared(problem.module) as parameters:
-            honest = HessianOperator(
-                parameters, problem.loss_sum, problem.batches, retain_graph=retain_graph
-            )
+            honest = HessianOperator(parameters, problem.loss_sum, problem.batches, retain_graph=retain_graph)
             assert torch.equal(honest.repeated_matvec(vector), honest.matvec(vector))
-            operator = HessianOperator(
-                parameters, noisy, problem.batches, retain_graph=retain_graph
-            )
+            operator = HessianOperator(parameters, noisy, problem.batches, retain_graph=retain_graph)
             with pytest.raises(BadInput, match="not deterministic"):
                 operator.repeated_matvec(vector)
 

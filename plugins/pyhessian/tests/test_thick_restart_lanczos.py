@@ -5,18 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-
-from atlas.errors import BadInput
 from atlas_pyhessian.operators import HessianOperator
 from atlas_pyhessian.preparation import prepared
 from atlas_pyhessian.wu2000thickrestart import EigenRequest, thick_restart_lanczos, wanted
 
+from atlas.errors import BadInput
+
 
 def solve(operator, probes, **request):
     sampler = probes(operator.size, dtype=operator.dtype)
-    return thick_restart_lanczos(
-        operator, lambda i: sampler.rademacher("start", i), EigenRequest(**request)
-    )
+    return thick_restart_lanczos(operator, lambda i: sampler.rademacher("start", i), EigenRequest(**request))
 
 
 def extremes(values, top_k):
@@ -46,9 +44,7 @@ def test_eigenpairs_equal_the_exact_hessians(problem_and_hessian, probes, name):
     theta, vectors = torch.linalg.eigh(exact)
     norm = float(theta.abs().max())
     with prepared(problem.module) as parameters:
-        operator = HessianOperator(
-            parameters, problem.loss_sum, problem.batches, retain_graph=True
-        )
+        operator = HessianOperator(parameters, problem.loss_sum, problem.batches, retain_graph=True)
         spectrum = solve(operator, probes, top_k=5, tolerance=1e-4)
     assert all(spectrum.converged)
     assert extremes(spectrum.values, 5) == pytest.approx(extremes(theta, 5), abs=1e-6 * norm)
@@ -184,9 +180,7 @@ def test_nothing_is_missed_in_five_hundred_random_spectra(dense, probes):
         parts.append(heads[1] * (1 + width * rng.standard_normal(rng.integers(0, 3))))
         parts.append(rng.standard_normal(60) * np.abs(heads).max() * rng.uniform(0.01, 0.3))
         spectrum = np.concatenate(parts)
-        observed = solve(
-            dense(spectrum, seed=seed), probes, top_k=5, max_matvecs=600, fresh_starts=2
-        )
+        observed = solve(dense(spectrum, seed=seed), probes, top_k=5, max_matvecs=600, fresh_starts=2)
         gaps = np.subtract(extremes(observed.values, 5), extremes(spectrum, 5))
         gap = np.abs(gaps).max() / np.abs(spectrum).max()
         if gap > 2e-3 or not all(observed.converged):

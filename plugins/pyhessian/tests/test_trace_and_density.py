@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-
-from atlas_pyhessian.hutchinson1989trace import mean_estimate, sample_trace, trace
+from atlas_pyhessian.hutchinson1989trace import mean_estimate, trace
 from atlas_pyhessian.ubaru2017slq import absolute_sum, count_between, density, quadrature
 from atlas_pyhessian.wu2000thickrestart import EigenRequest, thick_restart_lanczos
 
@@ -36,9 +35,7 @@ def test_the_t_interval_is_the_textbook_one():
     ("rel_se", "max_probes", "deflated"),
     [(None, 4, True), (None, 24, True), (0.01, 100, True), (None, 24, False)],
 )
-def test_the_interval_covers_the_trace_in_93_to_97_of_100(
-    dense, probes, rel_se, max_probes, deflated
-):
+def test_the_interval_covers_the_trace_in_93_to_97_of_100(dense, probes, rel_se, max_probes, deflated):
     """2,000 seeds; the binomial standard error of the coverage is 0.5%."""
     operator = dense(SPECTRUM)
     spectrum = extreme(operator, probes, tolerance=1e-6) if deflated else None
@@ -70,13 +67,16 @@ def test_deflation_removes_the_outliers_from_the_scatter(dense, probes):
 
 
 def test_a_float16_basis_does_not_bias_the_deflated_trace(dense, probes):
-    """The Ritz values of the rounded basis must hold exactly what the projection takes out."""
+    """The Ritz values of the rounded basis must hold what the projection takes out.
+
+    Rounding each entry by 2e-4 changes a squared length by about 4e-4 / sqrt(n); three times that.
+    """
     bulk = np.random.default_rng(2).standard_normal(1500) * 0.05
     operator = dense(np.concatenate([OUTLIERS, bulk]), dtype=torch.float32)
     spectrum = extreme(operator, probes, storage=torch.float16)
     stack = torch.stack([spectrum.basis.vector(i) for i in range(len(spectrum.basis))]).double()
     exact = float(torch.einsum("in,nm,im->", stack, operator.matrix.double(), stack))
-    assert sum(spectrum.ritz_values) == pytest.approx(exact, abs=1e-5 * 9.0)
+    assert sum(spectrum.ritz_values) == pytest.approx(exact, abs=3 * 4e-4 / 1504**0.5 * 18.0)
 
 
 def test_the_trace_stops_at_the_error_asked_for_and_says_when_it_could_not(dense):
@@ -106,9 +106,7 @@ def test_samples_that_are_paid_for_are_not_drawn_again(dense):
 def test_a_basis_that_spans_the_space_leaves_nothing_uncertain(dense, probes):
     operator = dense([4.0, -1.0, 0.5])
     spectrum = extreme(operator, probes)
-    estimate = trace(
-        operator, lambda i: rademacher(3, i), rel_se=0.01, max_probes=4, spectrum=spectrum
-    )
+    estimate = trace(operator, lambda i: rademacher(3, i), rel_se=0.01, max_probes=4, spectrum=spectrum)
     assert estimate.trace.value == pytest.approx(3.5)
     assert estimate.trace.standard_error <= 1e-12
     rule, sample = quadrature(operator, rademacher(3, 0), 0, 5, spectrum)
@@ -134,9 +132,7 @@ def test_a_rule_integrates_polynomials_exactly(dense):
 def test_counts_and_nuclear_norm_lie_within_their_errors(dense, probes):
     operator = dense(SPECTRUM)
     spectrum = extreme(operator, probes)
-    rules = [
-        quadrature(operator, rademacher(operator.size, i), i, 30, spectrum)[0] for i in range(20)
-    ]
+    rules = [quadrature(operator, rademacher(operator.size, i), i, 30, spectrum)[0] for i in range(20)]
     negative = count_between(rules, spectrum.ritz_values, -np.inf, 0.0)
     assert abs(negative.value - (SPECTRUM < 0).sum()) <= 4 * negative.standard_error
     nuclear = absolute_sum(rules, spectrum.ritz_values)

@@ -29,7 +29,7 @@ class SymmetricOperator(Protocol):
 
     @property
     def dtype(self) -> torch.dtype:
-        """dtype of vectors."""
+        """Floating-point type of vectors."""
         ...
 
     @property
@@ -116,7 +116,7 @@ class HessianOperator:
 
     @property
     def dtype(self) -> torch.dtype:
-        """dtype of vectors."""
+        """Floating-point type of vectors."""
         return self.parameters.dtype
 
     @property
@@ -137,9 +137,7 @@ class HessianOperator:
         loss = self._mean_loss(batch)
         if not loss.requires_grad:
             return loss, [None] * len(self.parameters.tensors)
-        gradients = torch.autograd.grad(
-            loss, self.parameters.tensors, create_graph=graph, allow_unused=True
-        )
+        gradients = torch.autograd.grad(loss, self.parameters.tensors, create_graph=graph, allow_unused=True)
         return loss, list(gradients)
 
     def losses(self) -> tuple[float, ...]:
@@ -165,9 +163,7 @@ class HessianOperator:
                 if gradient is not None:
                     view += gradient
             if (name := self.parameters.first_non_finite(flat)) is not None:
-                raise InstrumentFailed(
-                    f"the gradient by {name} is not finite", where=self._place(number)
-                )
+                raise InstrumentFailed(f"the gradient by {name} is not finite", where=self._place(number))
         weights = [batch.weight for batch in self._batches]
         mean = sum(w * loss for w, loss in zip(weights, losses, strict=True)) / self._weight
         return LossFacts(mean, reductions.norm(flat), self._weight, tuple(losses))
@@ -217,9 +213,7 @@ class HessianOperator:
 
     def _build(self, batch: Batch) -> _Graph:
         _, gradients = self._gradient(batch, graph=True)
-        positions = tuple(
-            i for i, g in enumerate(gradients) if g is not None and g.requires_grad
-        )
+        positions = tuple(i for i, g in enumerate(gradients) if g is not None and g.requires_grad)
         edges = []
         for position in positions:
             gradient = gradients[position]

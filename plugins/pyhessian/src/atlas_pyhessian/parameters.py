@@ -47,7 +47,7 @@ class Parameters:
 
     def views(self, flat: torch.Tensor) -> list[torch.Tensor]:
         """Return the pieces of a flat vector `[n]`, each a view in its parameter's shape."""
-        pieces = flat.split(list(self.sizes))
+        pieces = torch.split(flat, list(self.sizes))
         return [piece.view_as(t) for piece, t in zip(pieces, self.tensors, strict=True)]
 
     def first_non_finite(self, flat: torch.Tensor) -> str | None:

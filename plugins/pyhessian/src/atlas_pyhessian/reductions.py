@@ -9,6 +9,7 @@ product of the norms at 6.4e7 entries and takes half the time.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -39,7 +40,7 @@ def dot(x: torch.Tensor, y: torch.Tensor) -> float:
 
 def norm(x: torch.Tensor) -> float:
     """Return the Euclidean norm of a vector `[n]`, summed in float64."""
-    return dot(x, x) ** 0.5
+    return math.sqrt(dot(x, x))
 
 
 def project(stack: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:
@@ -56,9 +57,7 @@ def project(stack: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:
     return total.cpu()
 
 
-def add_combination(
-    vector: torch.Tensor, stack: torch.Tensor, coefficients: torch.Tensor
-) -> torch.Tensor:
+def add_combination(vector: torch.Tensor, stack: torch.Tensor, coefficients: torch.Tensor) -> torch.Tensor:
     """Add `coefficients @ stack` to `vector` in place and return it.
 
     Args:

@@ -110,18 +110,12 @@ def quadrature(
     return Quadrature(tuple(nodes.tolist()), tuple(counts.tolist())), sample
 
 
-def _per_probe(
-    rules: Sequence[Quadrature], known: Sequence[float], of: Callable[[float], float]
-) -> Estimate:
-    sums = [
-        math.fsum(c * of(x) for x, c in zip(rule.nodes, rule.counts, strict=True)) for rule in rules
-    ]
+def _per_probe(rules: Sequence[Quadrature], known: Sequence[float], of: Callable[[float], float]) -> Estimate:
+    sums = [math.fsum(c * of(x) for x, c in zip(rule.nodes, rule.counts, strict=True)) for rule in rules]
     return mean_estimate(sums, math.fsum(of(x) for x in known))
 
 
-def count_between(
-    rules: Sequence[Quadrature], known: Sequence[float], low: float, high: float
-) -> Estimate:
+def count_between(rules: Sequence[Quadrature], known: Sequence[float], low: float, high: float) -> Estimate:
     """Estimate how many eigenvalues lie in `[low, high)`.
 
     Args:
@@ -138,9 +132,7 @@ def absolute_sum(rules: Sequence[Quadrature], known: Sequence[float]) -> Estimat
     return _per_probe(rules, known, abs)
 
 
-def density(
-    rules: Sequence[Quadrature], known: Sequence[float], bins: int
-) -> tuple[DensityPoint, ...]:
+def density(rules: Sequence[Quadrature], known: Sequence[float], bins: int) -> tuple[DensityPoint, ...]:
     """Return counts on `bins` equal intervals that cover all nodes and known eigenvalues."""
     seen = [*known, *(node for rule in rules for node in rule.nodes)]
     low, high = min(seen), max(seen)

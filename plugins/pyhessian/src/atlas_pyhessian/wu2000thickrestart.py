@@ -138,9 +138,7 @@ class _State:
             self.projected[position, position] = self.theta[index]
 
 
-def _expand(
-    state: _State, operator: SymmetricOperator, product: torch.Tensor | None = None
-) -> None:
+def _expand(state: _State, operator: SymmetricOperator, product: torch.Tensor | None = None) -> None:
     """Put the residual into the basis, multiply by it, and take the next residual."""
     state.basis.append(state.residual, scale=1.0 / state.residual_norm)
     state.residual = torch.empty(0)

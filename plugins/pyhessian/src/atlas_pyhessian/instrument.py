@@ -1,0 +1,224 @@
+"""The instrument `pyhessian`: measures each stimulus slice in turn with the target opened once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from attrs import define, evolve, field
+
+from atlas.contracts import Batch, Slice, StepContext, Target
+from atlas.quantities import Quantity
+from atlas_pyhessian.library import LibraryResult, library_quantities, run_library
+from atlas_pyhessian.measurement import Measurement, measure_curvature
+from atlas_pyhessian.operators import HessianOperator, LossFacts
+from atlas_pyhessian.parameters import Parameters
+from atlas_pyhessian.preparation import prepared
+from atlas_pyhessian.probes import Probes
+from atlas_pyhessian.settings import Settings
+
+__all__ = ["measure"]
+
+_Row = dict[str, Any]
+
+
+@define
+class _Tables:
+    """Rows of all slices, by table."""
+
+    loss: list[_Row] = field(factory=list)
+    spectrum: list[_Row] = field(factory=list)
+    probes: list[_Row] = field(factory=list)
+    density: list[_Row] = field(factory=list)
+
+
+def measure(context: StepContext) -> None:
+    """Measure the curvature of the target's loss on every slice.
+
+    Raises:
+        BadInput: The parameters do not fit the target.
+        InstrumentFailed: A loss, gradient or product is not finite, or a loss is not positive.
+    """
+    settings = Settings.from_params(context.params, context.max_tokens)
+    target = context.target()
+    tables = _Tables()
+    with prepared(target.module, include=settings.parameters, dtype=settings.dtype) as parameters:
+        for name, value in _facts(parameters, settings).items():
+            context.fact(name, value)
+        for part in context.slices:
+            _measure_slice(context, target, parameters, settings, part, tables)
+    context.table("loss", tables.loss)
+    context.table("spectrum", tables.spectrum)
+    if settings.trace is not None:
+        context.table("probes", tables.probes)
+    if settings.density is not None:
+        context.table("density", tables.density)
+
+
+def _facts(parameters: Parameters, settings: Settings) -> dict[str, str]:
+    storage = settings.request(parameters.size, parameters.dtype).storage
+    return {
+        "engine": settings.engine,
+        "dtype": str(parameters.dtype),
+        "device": str(parameters.device),
+        "num_parameters": str(parameters.size),
+        "num_tensors": str(len(parameters.names)),
+        "parameter_filter": " ".join(settings.parameters),
+        "basis_dtype": str(storage) if settings.engine == "lanczos" else "none",
+        "attention": "eager",
+        "torch": torch.__version__,
+        "threads": str(torch.get_num_threads()),
+    }
+
+
+def _measure_slice(
+    context: StepContext,
+    target: Target,
+    parameters: Parameters,
+    settings: Settings,
+    part: Slice,
+    tables: _Tables,
+) -> None:
+    started = time.monotonic()
+    batches = target.batches(part.items, batch_size=settings.batch_size, max_tokens=settings.max_tokens)
+    operator = HessianOperator(
+        parameters,
+        target.loss_sum,
+        batches,
+        retain_graph=settings.retain_graph(len(batches)),
+    )
+    facts = _checked_loss(context, operator, part)
+    tables.loss += _loss_rows(part, batches, facts)
+    for quantity in _loss_quantities(facts):
+        context.record(evolve(quantity, slice=part.key))
+
+    def report(what: str, matvecs: int, error: float) -> None:
+        context.progress(f"{part.key}: {what}", done=matvecs, residual=error)
+
+    if settings.engine == "lanczos":
+        probes = Probes(
+            context.random, parameters.names, parameters.sizes, parameters.dtype, parameters.device
+        )
+        result = measure_curvature(operator, probes, settings, purpose=part.key, report=report)
+        tables.spectrum += _spectrum_rows(part, result)
+        tables.probes += _probe_rows(part, result)
+        tables.density += _density_rows(part, result)
+        quantities: Sequence[Quantity] = result.quantities
+    else:
+        report("PyHessian library", 0, 1.0)
+        outcome = run_library(
+            target.module,
+            parameters,
+            target.loss_sum,
+            batches,
+            top_k=settings.top_k,
+            max_probes=settings.trace.max_probes if settings.trace is not None else None,
+            max_iterations=100,
+            seed=int(context.random.generator(f"{part.key} PyHessian").integers(2**31)),
+        )
+        tables.spectrum += _library_rows(part, outcome)
+        tables.probes += [
+            {"slice": part.key, "probe": index, "trace_sample": sample}
+            for index, sample in enumerate(outcome.trace_samples)
+        ]
+        quantities = library_quantities(outcome)
+    for quantity in quantities:
+        context.record(evolve(quantity, slice=part.key))
+    operator.release()
+    context.fact(f"seconds.{part.key}", f"{time.monotonic() - started:.1f}")
+
+
+def _checked_loss(context: StepContext, operator: HessianOperator, part: Slice) -> LossFacts:
+    """Check every micro-batch's loss before any product, then take loss and gradient."""
+    losses = operator.losses()
+    wrong = [f"batch {i}: {loss}" for i, loss in enumerate(losses) if not 0 < loss < float("inf")]
+    context.check(
+        f"loss of {part.key}",
+        not wrong,
+        f"expected a positive finite loss, found {'; '.join(wrong)}"
+        if wrong
+        else f"loss {', '.join(f'{loss:.6g}' for loss in losses)} nat per token",
+    )
+    return operator.facts()
+
+
+def _loss_quantities(facts: LossFacts) -> list[Quantity]:
+    samples = int(facts.weight)
+    return [
+        Quantity("loss", facts.loss, 0.0, "exact", unit="nat", num_samples=samples),
+        Quantity("gradient_norm", facts.gradient_norm, 0.0, "exact", unit="nat", num_samples=samples),
+    ]
+
+
+def _loss_rows(part: Slice, batches: Sequence[Batch], facts: LossFacts) -> list[_Row]:
+    return [
+        {
+            "slice": part.key,
+            "batch": number,
+            "items": " ".join(batch.item_ids),
+            "weight": batch.weight,
+            "loss": loss,
+        }
+        for number, (batch, loss) in enumerate(zip(batches, facts.batch_losses, strict=True))
+    ]
+
+
+def _ends(values: Sequence[float]) -> Mapping[int, str]:
+    """Return the positions of the algebraic ends; a lone value is the upper one."""
+    positions = range(len(values))
+    lowest = min(positions, key=lambda i: values[i])
+    return {lowest: "min", max(positions, key=lambda i: values[i]): "max"}
+
+
+def _spectrum_rows(part: Slice, result: Measurement) -> list[_Row]:
+    spectrum = result.spectrum
+    ends = _ends(spectrum.values)
+    return [
+        {
+            "slice": part.key,
+            "index": i + 1,
+            "eigenvalue": spectrum.values[i],
+            "residual_norm": spectrum.residual_norms[i],
+            "relative_residual": spectrum.residual_norms[i] / spectrum.norm if spectrum.norm else 0.0,
+            "end": ends.get(i),
+            "converged": spectrum.converged[i],
+        }
+        for i in range(len(spectrum.values))
+    ]
+
+
+def _library_rows(part: Slice, outcome: LibraryResult) -> list[_Row]:
+    return [
+        {"slice": part.key, "index": index, "eigenvalue": value, "converged": False}
+        for index, value in enumerate(outcome.values, start=1)
+    ]
+
+
+def _probe_rows(part: Slice, result: Measurement) -> list[_Row]:
+    if result.trace is None:
+        return []
+    return [
+        {
+            "slice": part.key,
+            "probe": sample.index,
+            "trace_sample": result.trace.deflated_trace + sample.quadratic_form,
+            "remainder": sample.quadratic_form,
+            "squared_length": sample.squared_length,
+        }
+        for sample in result.trace.samples
+    ]
+
+
+def _density_rows(part: Slice, result: Measurement) -> list[_Row]:
+    return [
+        {
+            "slice": part.key,
+            "low": point.low,
+            "high": point.high,
+            "count": point.count,
+            "standard_error": point.standard_error,
+        }
+        for point in result.density
+    ]
