@@ -104,3 +104,13 @@ def test_what_cannot_be_an_answer_is_not_sealed_and_another_may_be_brought(waiti
 
     assert atlas("answer", run, "synthesis", "--file", "wrong.md", "--by", "A. Technician").code == 2
     assert atlas("answer", run, "synthesis", "--file", "answer.md", "--by", "A. Technician").code == 0
+
+
+def test_an_option_that_the_adapter_does_not_know_is_refused_by_line_and_column(tmp_path):
+    atlas = Atlas(tmp_path, {})
+    atlas.write("m.yaml", MANIFEST.replace("adapter: manual", "adapter: manual, options: {model: m}"))
+
+    outcome = atlas("plan", "m.yaml")
+
+    assert outcome.code == 2
+    assert "m.yaml:10:73: unknown key `model` of the synthesis adapter 'manual'" in outcome.err
