@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from atlas.contracts import Progress
 from atlas.errors import BadInput
@@ -22,13 +23,23 @@ def bring_snapshot(repository: str, revision: str, *, pickles: bool, progress: P
         BadInput: The hub cannot be reached, or has no such repository or revision for this user.
     """
     from huggingface_hub import snapshot_download
+    from tqdm.std import tqdm  # type: ignore[import-untyped] # it ships no types
 
-    patterns = [*_WANTED, *(["pytorch_model*.bin"] if pickles else [])]
-    progress(f"downloading {repository} at {revision}")
+    message = f"downloading {repository} at {revision}"
+    seen = 0
+
+    class Bar(tqdm):  # type: ignore[misc] # it ships no types
+        """Tells the host of the bytes, where the hub's own bars would draw on the terminal."""
+
+        def display(self, *args: Any, **kwargs: Any) -> None:
+            nonlocal seen
+            if self.unit == "B" and self.n > seen:
+                seen = self.n
+                progress(message, done=int(self.n), total=int(self.total) if self.total else None)
+
+    progress(message)
     try:
-        found = snapshot_download(
-            repository, revision=revision, allow_patterns=patterns, ignore_patterns=list(_LEFT)
-        )
+        found = snapshot_download(repository, revision=revision, tqdm_class=Bar, **_choice(pickles))
     except Exception as error:  # the hub's own errors, or those of whichever HTTP library it uses
         reason = str(error).strip().partition("\n")[0]
         raise BadInput(
@@ -39,19 +50,27 @@ def bring_snapshot(repository: str, revision: str, *, pickles: bool, progress: P
     return Path(found)
 
 
-def find_snapshot(repository: str, revision: str) -> Path:
+def find_snapshot(repository: str, revision: str, *, pickles: bool) -> Path:
     """Return the folder of a snapshot that is already here; nothing is asked of the network.
 
     Raises:
-        BadInput: It is not here.
+        BadInput: It is not here, or not whole.
     """
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(repository, revision=revision, local_files_only=True))
+        found = snapshot_download(repository, revision=revision, local_files_only=True, **_choice(pickles))
     except Exception as error:
         raise BadInput(
-            "the model is not on this machine",
+            "the model is not on this machine, or not all of it",
             where=f"{repository} at {revision}",
             fix="run the manifest with network, or set `path` to a folder that is here",
         ) from error
+    return Path(found)
+
+
+def _choice(pickles: bool) -> dict[str, Any]:
+    return {
+        "allow_patterns": [*_WANTED, *(["pytorch_model*.bin"] if pickles else [])],
+        "ignore_patterns": list(_LEFT),
+    }

@@ -107,7 +107,11 @@ def _locate(params: Mapping[str, Any]) -> tuple[Path, str]:
         return Path(params["path"]), str(params["path"])
     if ways == ["id"]:
         found = params.get(_FETCHED)
-        folder = Path(found) if found else find_snapshot(params["id"], params["revision"])
+        folder = (
+            Path(found)
+            if found
+            else find_snapshot(params["id"], params["revision"], pickles=_allows_pickles(params))
+        )
         return folder, f"huggingface.co {params['id']} at {folder.name}"
     model = listed(params["pulled"])
     folder = model_folder(model.name)
