@@ -27,9 +27,9 @@ from atlas.errors import BadInput
 
 __all__ = ["Finding", "Guard", "Term", "built_in", "load_terms"]
 
-_TOKEN = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z]{2,10});|[\s\S]")
+_TOKEN = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z]{2,10});|\r\n|[\s\S]")
 _TOKEN_WITH_ESCAPES = re.compile(r"\\u[0-9a-fA-F]{4}|\\[nrt]|" + _TOKEN.pattern)
-_ESCAPED = {"\\n": "\n", "\\r": "\n", "\\t": " "}
+_SHORT = {"\r\n": "\n", "\\n": "\n", "\\r": "\n", "\\t": " "}
 # Letters of other scripts that look like Latin ones (Unicode TR39, the lower-case pairs).
 _LOOKALIKE = str.maketrans("асеорхуіјѕһԁԛԝвкмнтгпαεικνορτυχςıɡℓ", "aceopxyijshdqwbkmhtrnaeiknoptuxsigl")
 # What may stand between two letters of one word: emphasis, a tag, a comment, or a hyphenated line break.
@@ -82,10 +82,8 @@ def _plain(original: str, *, escapes: bool) -> _Plain:
     for match in (_TOKEN_WITH_ESCAPES if escapes else _TOKEN).finditer(original):
         token = match.group()
         if len(token) > 1:
-            if token[0] == "&":
-                token = html.unescape(token)
-            else:
-                token = _ESCAPED.get(token) or chr(int(token[2:], 16))
+            named = token[0] == "&"
+            token = html.unescape(token) if named else _SHORT.get(token) or chr(int(token[2:], 16))
         for character in unicodedata.normalize("NFKD", token):
             category = unicodedata.category(character)
             if category in ("Cf", "Mn", "Me", "Cs") or character in "*`~\u115f\u1160\u3164\u2800":

@@ -12,7 +12,7 @@ from atlas.governance import Condition, Gate, Problem, TierReport
 from atlas.record import RunView
 from atlas_cisp.contamination import Guard, built_in, load_terms
 from atlas_cisp.criteria import success_criteria
-from atlas_cisp.gates import GATES, complete, normalised
+from atlas_cisp.gates import GATES, complete
 from atlas_cisp.plan import installed_phase, plan_problems
 from atlas_cisp.tiers import tier_report
 
@@ -49,8 +49,7 @@ class CispPolicy:
         problems = complete(gate, text) if gate in {known.id for known in GATES} else ()
         if gate != "read-1":
             return problems
-        plain = normalised(text)
-        found = self._guard().findings(plain)
+        found = self._guard().findings(text)
         return problems + tuple(_problem(f.term, f"{f.line}:{f.column}") for f in found)
 
     def inspect(self, documents: Mapping[str, str]) -> tuple[Problem, ...]:
@@ -59,7 +58,7 @@ class CispPolicy:
         return tuple(
             _problem(found.term, f"{name}:{found.line}:{found.column}")
             for name, text in documents.items()
-            for found in guard.findings(normalised(text))
+            for found in guard.findings(text)
         )
 
     def tier(self, view: RunView) -> TierReport:
