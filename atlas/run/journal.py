@@ -15,6 +15,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta, timezone
@@ -26,11 +27,14 @@ from filelock import FileLock, Timeout
 from atlas.errors import AtlasError, BadInput
 from atlas.record import GENESIS, JOURNAL, Event, Head, RunView, canonical_json, parse_journal
 
-__all__ = ["LOCK", "OWNER", "DiskFull", "Journal", "make_folder", "sync_folder", "unwritable"]
+__all__ = ["LOCK", "OWNER", "STAGING", "DiskFull", "Journal", "make_folder", "sync_folder", "unwritable"]
 
 LOCK = ".atlas-lock"
 OWNER = ".atlas-owner"
 """Who holds the lock, for the message to the other one; not part of the record."""
+
+STAGING = ".staging"
+"""Work in progress; nothing in it outlives the lock."""
 
 _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
@@ -116,6 +120,7 @@ class Journal:
         """
         try:
             make_folder(root)
+            sync_folder(root.parent)  # it may have been there, yet not for long
         except OSError as error:
             raise unwritable(error, "the run folder", str(root)) from error
         with _locked(root):
@@ -283,6 +288,7 @@ def _locked(root: Path) -> Iterator[None]:
             (root / OWNER).write_text(json.dumps({"pid": os.getpid(), "since": since}), encoding="ascii")
         yield
     finally:
+        shutil.rmtree(root / STAGING, ignore_errors=True)  # what remains goes when the run is opened again
         with suppress(OSError):
             (root / OWNER).unlink()
         lock.release()

@@ -12,6 +12,7 @@ import itertools
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +20,16 @@ from attrs import frozen
 
 from atlas.errors import BadInput, IntegrityBroken
 from atlas.record import Artifact, Event
-from atlas.run.journal import Journal, make_folder, sync_folder, unwritable
+from atlas.run.journal import STAGING, Journal, make_folder, sync_folder, unwritable
 from atlas.run.paths import check_path, place
 
-__all__ = ["ORPHANS", "STAGING", "Deposit", "Store"]
+__all__ = ["ORPHANS", "Deposit", "Store"]
 
-STAGING = ".staging"
 ORPHANS = "orphans"
 _SEALED_FOLDERS = ("answers", "environment", "evidence", "raw", "reads", "stimulus")
 _SEALED_FILES = ("manifest.yaml", "manifest.resolved.yaml")
 _CHUNK = 1 << 20
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 
 @frozen
@@ -59,13 +60,11 @@ class Store:
     def open(cls, journal: Journal) -> Store:
         """Return the store of a run after removing unfinished files and moving orphans aside."""
         store = cls(journal)
-        try:
+        with store._writing("the run folder"):
             if (store.root / STAGING).exists():
                 shutil.rmtree(store.root / STAGING)
             for path in store._unsealed():
                 store._set_aside(path)
-        except OSError as error:
-            raise unwritable(error, "the run folder", str(store.root)) from error
         return store
 
     def seal_new(self, path: str, data: bytes | Path, *, role: str, step: str | None = None) -> Artifact:
@@ -98,11 +97,12 @@ class Store:
         return self.journal.append(type, {**data, "sealed": self._deposit(deposits)})
 
     def staging(self, name: str) -> Path:
-        """Return a fresh, empty folder for work in progress; the next `open` removes it."""
+        """Return a fresh, empty folder for work in progress; it goes when the journal is closed."""
         folder = self.root / STAGING / check_path(name)
-        if folder.exists():
-            shutil.rmtree(folder)
-        folder.mkdir(parents=True)
+        with self._writing("a working folder"):
+            if folder.exists():
+                shutil.rmtree(folder)
+            folder.mkdir(parents=True)
         return folder
 
     def lend(self, paths: Iterable[str], folder: Path) -> dict[str, str]:
@@ -112,25 +112,39 @@ class Store:
             IntegrityBroken: A file is gone or differs from what was sealed.
         """
         result = {}
-        for path in paths:
-            copy = place(folder, path)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.write_bytes(self.journal.view().read(path))
-            copy.chmod(0o444)
-            result[path] = str(copy.resolve())
+        with self._writing("a copy for a step"):
+            for path in paths:
+                copy = place(folder, path)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                copy.write_bytes(self.journal.view().read(path))
+                copy.chmod(0o444)
+                result[path] = str(copy.resolve())
         return result
 
     def _deposit(self, deposits: Iterable[Deposit]) -> list[dict[str, Any]]:
         """Put files in their places, not journaled yet, and return the entries of the new ones."""
-        try:
+        with self._writing("a file of the run"):
             pending = [deposit for deposit in deposits if not self._is_sealed(deposit)]
             self._refuse_taken(pending)
             entries = [self._put(deposit) for deposit in pending]
-            for folder in sorted({place(self.root, deposit.path).parent for deposit in pending}):
+            for folder in sorted({parent for deposit in pending for parent in self._parents(deposit)}):
                 sync_folder(folder)
-        except OSError as error:
-            raise unwritable(error, "a file of the run", str(error.filename or self.root)) from error
         return entries
+
+    def _parents(self, deposit: Deposit) -> Iterator[Path]:
+        """Yield the folders whose names lead to a file; whoever wrote it may not have synced them."""
+        for part in Path(deposit.path).parents:
+            yield self.root / part
+
+    @contextmanager
+    def _writing(self, what: str) -> Iterator[None]:
+        """Give back the room of unfinished files and say what could not be written."""
+        try:
+            yield
+        except OSError as error:
+            with suppress(OSError):
+                (self.root / STAGING / "next").unlink()
+            raise unwritable(error, what, str(error.filename or self.root)) from error
 
     def _is_sealed(self, deposit: Deposit) -> bool:
         sealed = self.journal.view().artifacts.get(deposit.path)
@@ -169,15 +183,15 @@ class Store:
         """Write a file under `.staging` that survives a power cut."""
         file = self.root / STAGING / "next"
         file.parent.mkdir(exist_ok=True)
+        handle = os.open(file, _NEW, 0o644)
         try:
-            with file.open("wb") as stream:
-                for chunk in _chunks(content):
-                    stream.write(chunk)
-                stream.flush()
-                os.fsync(stream.fileno())
-        except OSError:
-            file.unlink(missing_ok=True)
-            raise
+            for chunk in _chunks(content):
+                rest = memoryview(chunk)
+                while rest:
+                    rest = rest[os.write(handle, rest) :]
+            os.fsync(handle)
+        finally:
+            os.close(handle)
         return file
 
     def _unsealed(self) -> Iterator[str]:
