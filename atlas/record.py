@@ -21,9 +21,11 @@ stores status. Event types of the host:
 | `step-checked` | `step`, `name`, `passed`, `detail` |
 | `step-waiting` | `step`, `ask`, `folder` |
 | `step-finished` | `step`, `attempt`, `seconds` |
+| `step-passed-over` | `step`, `absent` |
 | `step-failed` | `step`, `attempt`, `reason`, `message` |
+| `prepared` | (seals the files of the preparation) |
 | `stage-done` | `stage` |
-| `finished` | `tier` |
+| `finished` | `tier`, `conditions` |
 | `abandoned` | `author`, `reason` |
 | `recovered` | `bytes`, `sha256` |
 | `set-aside` | `path`, `moved_to` |

@@ -157,7 +157,7 @@ def _take(
     step: Mapping[str, Any], stage: Stage, journal: Journal, policy: GovernancePolicy | None, stepper: Stepper
 ) -> None:
     view = journal.view()
-    if step["id"] in view.finished_steps():
+    if step["id"] in {*view.finished_steps(), *(e.data["step"] for e in view.of("step-passed-over"))}:
         return
     if any(e.data["step"] == step["id"] for e in view.of("step-waiting")):
         open_gate(journal, step_gate(view, step["id"]))
@@ -167,6 +167,10 @@ def _take(
         return
     if gate is not None and not gate.passed:
         raise ask(view, step_gate(view, step["id"]))
+    absent = _absent(view, step)
+    if absent:
+        journal.append("step-passed-over", {"step": step["id"], "absent": absent})
+        return
     if step.get("target") is not None:
         stepper.fetch(step["target"])
     if stage == "interpret" and policy is not None:
@@ -175,6 +179,14 @@ def _take(
         waiting = step_gate(journal.view(), step["id"])
         open_gate(journal, waiting)
         raise ask(journal.view(), waiting)
+
+
+def _absent(view: RunView, step: Mapping[str, Any]) -> list[str]:
+    """Return what a step sees that will never exist, because a person skipped it."""
+    passed_over = {e.data["step"] for e in view.of("step-passed-over")}
+    passed_over |= {name for name, gate in view.gates.items() if gate.skipped is not None}
+    sources = [str(reference["from"]) for reference in step.get("sees") or ()]
+    return [source for source in sources if source.partition(".")[0] in passed_over]
 
 
 def _inspect(step: Mapping[str, Any], journal: Journal, policy: GovernancePolicy) -> None:
