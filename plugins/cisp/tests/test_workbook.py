@@ -77,7 +77,7 @@ def test_only_fields_are_unlocked_and_boxes_have_a_list(tell: Tell) -> None:
     (rule,) = book[SHEETS[0]].data_validations.dataValidation
     assert open_cells == fields
     assert all(page.protection.sheet for page in book.worksheets)
-    assert (rule.formula1, len(rule.sqref.ranges)) == ('"☐,☑"', 1)
+    assert (rule.formula1, len(rule.sqref.ranges)) == ('"☐,☑"', len(ITEMS))
 
 
 def test_a_second_copy_leaves_the_first_alone(tell: Tell) -> None:
