@@ -68,7 +68,7 @@ def _import(workspace: Workspace, run: str, file: Path | None, by: str | None, o
         )
     if not outcome.sealed:
         click.echo("nothing to seal: the run does not wait for anything that this workbook holds")
-    click.echo(f"next: atlas resume {view.run_id}")
+    click.echo(f"next: atlas {'resume' if outcome.sealed else 'status'} {view.run_id}")
 
 
 def _governed(view: RunView) -> RunView:

@@ -14,6 +14,7 @@ from atlas.errors import BadInput
 from atlas.record import RunView
 from atlas_cisp.gates import GATES, ITEMS, READS, SANITISATION, normalised
 from atlas_cisp.links import PROVISIONAL, link_sheet
+from atlas_cisp.order import Order
 from atlas_cisp.workbook.metadata import environment, metadata
 
 __all__ = ["LONGEST", "OPERATOR", "PREDICTION", "SHEETS", "TEMPLATE", "Cell", "Sheet", "lay_out", "visible"]
@@ -146,7 +147,7 @@ def _pairs(
 
 _FIGURES = (
     ("Step", 13), ("Quantity", 19), ("Slice", 12), ("Index", 7), ("Value", 14), ("Uncertainty", 13),
-    ("Kind of uncertainty", 17), ("Low", 12), ("High", 12), ("Unit", 7), ("Converged", 11), ("Products", 10),
+    ("Kind of uncertainty", 17), ("Low", 12), ("High", 12), ("Unit", 11), ("Converged", 13), ("Products", 10),
     ("Samples", 10), ("Note", 34),
 )  # fmt: skip
 
@@ -214,6 +215,10 @@ def _reads(view: RunView) -> Sheet:
         state = view.gates.get(gate.id)
         if gate.id != READS[0]:
             breaks.append(row)
+        if gate.id == "read-2":
+            for path, text in _syntheses(view):
+                cells += [Cell(row, 1, path, "label"), Cell(row, 2, text, "value")]
+                row += 1
         cells.append(Cell(row, 1, gate.title, "head", 2))
         cells.append(Cell(row + 1, 1, "What is asked", "label"))
         cells.append(Cell(row + 1, 2, gate.guidance, "value"))
@@ -237,6 +242,19 @@ def _reads(view: RunView) -> Sheet:
             row += 1
         row += 1
     return Sheet(SHEETS[2], (26, 112), tuple(cells), frozen_rows=2, breaks=tuple(breaks))
+
+
+def _syntheses(view: RunView) -> Iterator[tuple[str, str]]:
+    """Yield path and text of each synthesis, or where to read one that does not fit into a cell."""
+    for end in Order(view).synthesised:
+        path = f"raw/{end.data['step']}/answer.md"
+        if path in view.artifacts:
+            text = view.text(path).rstrip()
+            fits = len(text) < LONGEST // 3
+            yield (
+                path,
+                visible(text, path) if fits else f"too long for a cell; it is in the run folder: {path}",
+            )
 
 
 _LINKS = (

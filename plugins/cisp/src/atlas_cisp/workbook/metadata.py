@@ -95,21 +95,27 @@ def _seeds(view: RunView) -> Iterator[str]:
 
 
 def environment(view: RunView) -> tuple[tuple[str, str], ...]:
-    """Return the short texts of the files sealed under `environment/`, and the digests of them all."""
-    pairs = []
+    """Return what the files sealed under `environment/` say, each file's digest before its content."""
+    pairs: list[tuple[str, str]] = []
     for path, artifact in view.artifacts.items():
-        if path.startswith("environment/"):
-            pairs.append((path, f"sha256 {artifact.sha256}"))
-            if path.endswith(".json"):
-                pairs += list(_flat("", json.loads(view.read(path))))
+        if not path.startswith("environment/"):
+            continue
+        pairs.append((path, f"sha256 {artifact.sha256}"))
+        if path == "environment/plugins.json":
+            plugins = json.loads(view.read(path)).get("plugins", {})
+            pairs += [(f"plugin {name}", _plain(pin)) for name, pin in plugins.items()]
+        elif path.endswith(".json"):
+            pairs += _entries(json.loads(view.read(path)))
     return tuple(pairs)
 
 
-def _flat(prefix: str, value: Any) -> Iterator[tuple[str, str]]:
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _flat(f"{prefix}.{key}" if prefix else str(key), item)
-    elif isinstance(value, list):
-        yield prefix, _plain(value)
-    else:
-        yield prefix, str(value)
+def _entries(content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the entries of a file, those of one prefix such as `module.` on one line."""
+    grouped: dict[str, dict[str, Any]] = {}
+    for key, value in content.items():
+        group, _, name = key.partition(".")
+        if name:
+            grouped.setdefault(group, {})[name] = value
+        else:
+            yield key, _plain(value)
+    yield from ((group, _plain(values)) for group, values in grouped.items())
