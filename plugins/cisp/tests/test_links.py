@@ -6,9 +6,12 @@ from typing import Any
 import pytest
 from atlas_cisp.commands import link
 from atlas_cisp.links import link_sheet, shown, sign
+from atlas_cisp.report import link_section
 from click.testing import CliRunner
 
+from atlas.catalog import discover
 from atlas.errors import BadInput
+from atlas.host import Host
 from atlas.run.workspace import LocalWorkspace
 
 from .conftest import MOVES, QUANTITIES_MEASURED, RECORD_ID, RUN_ID, Tell, record_by_hand
@@ -88,3 +91,19 @@ def test_the_command_shows_the_sheet(tell: Tell, tmp_path: Path) -> None:
     assert outcome.exit_code == 0
     assert outcome.output.count("status: PROVISIONAL") == 4
     assert RECORD_ID not in outcome.output
+
+
+def test_the_report_section_escapes_what_a_person_signed(tell: Tell, tmp_path: Path) -> None:
+    tell()
+    place = workspace(tmp_path)
+    sign(place, RUN_ID, "trace", OTHER, "<script>alert(1)</script>")
+    html = link_section(place.view(RUN_ID), "synthesis").html
+    assert ("<script>" in html, "&lt;script&gt;" in html, html.count("PROVISIONAL")) == (False, True, 3)
+
+
+def test_the_installed_card_offers_what_the_plugin_implements() -> None:
+    host = Host(discover())
+    offered = {(o.kind, o.name) for o in host.catalog.card("cisp").offers}
+    for kind, name in offered - {("commands", "workbook"), ("commands", "link")}:
+        assert callable(host.load(kind, name))
+    assert len(offered) == 4

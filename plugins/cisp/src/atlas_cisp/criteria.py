@@ -75,12 +75,15 @@ def _loss_checked(order: Order, steps: set[str]) -> Condition:
         checks = [
             e for e in order.view.of("step-checked") if e.data["step"] == step and "loss" in e.data["name"]
         ]
-        failed = next((e for e in checks if not e.data["passed"]), None)
-        if failed is not None and failed is checks[-1]:
-            return Condition(name, False, f"{step}: {failed.data['detail']} ({place(failed)})")
         if not checks:
             return Condition(name, False, f"{step} recorded no check of its loss")
-        evidence.append(f"{step}: {checks[-1].data['detail']} ({place(checks[-1])})")
+        newest = {e.data["name"]: e for e in checks}.values()
+        failed = next((e for e in newest if not e.data["passed"]), None)
+        if failed is not None:
+            return Condition(name, False, f"{step}: {failed.data['detail']} ({place(failed)})")
+        evidence.append(
+            f"{step}: {len(newest)} passed, the first: {checks[0].data['detail']} ({place(checks[0])})"
+        )
     return Condition(name, True, "; ".join(evidence))
 
 
