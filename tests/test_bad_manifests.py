@@ -65,6 +65,8 @@ provides:
         properties:
           path: {type: string, x-atlas-path: anywhere}
           id: {type: string}
+          revision: {type: string}
+        dependentRequired: {id: [revision]}
   stimuli:
     claims:
       summary: Pairs of claims.
@@ -241,7 +243,8 @@ BAD: list[tuple[str, str, str, str, str]] = [
     ("no alternative fits", "top_k: 3", "trace: 7", "15:21", "write one of: false, object"),
     ("parameter missing", "params: {adapter: by_hand}", "params: {}", "18:13", "add `adapter: ...`"),
     ("neither path nor id", ", path: ./model", "", "7:7", "add `path`"),
-    ("both path and id", "path: ./model", "path: ./model, id: a/b", "7:7", "only one of"),
+    ("both path and id", "path: ./model", "path: ./model, id: a/b, revision: c", "7:7", "only one of"),
+    ("id without its revision", "path: ./model", "id: a/b", "7:17", "add `revision: ...`"),
     ("network not granted", "adapter: by_hand", "adapter: server", "16:5", "add `network: true`"),
     ("network not used", "    target: lm", "    target: lm\n    network: true", "15:5", "remove `network`"),
     ("stimulus needed", BASE[BASE.index("stimulus") : BASE.index("steps")], "", "10:10", "add `stimulus:"),
@@ -449,3 +452,24 @@ def test_a_card_with_an_unsound_schema_is_blamed(folder: Path) -> None:
 
     with pytest.raises(BadInput, match="15:13: the card's schema of 'spectrometer' cannot be used"):
         resolve(path, catalog=Catalog(cards), registry=REGISTRY)
+
+
+def test_a_plugin_of_another_interface_version_is_named(folder: Path) -> None:
+    path = folder / "manifest.yaml"
+    path.write_text(BASE)
+    old = CARD.replace(b"api: 1", b"api: 0")
+    cards = (parse_card(old, plugin="tests", module="t", distribution="atlas-tests", version="1.2"),)
+
+    with pytest.raises(BadInput, match="written for plugin interface 0; this host speaks 1"):
+        resolve(path, catalog=Catalog(cards), registry=Registry(None))
+
+
+def test_three_thousand_texts_are_checked_within_a_second(folder: Path) -> None:
+    path = folder / "manifest.yaml"
+    texts = ", ".join(f"text number {number}" for number in range(3000))
+    path.write_text(BASE.replace("use: claims,", f"use: claims, texts: [{texts}],"))
+    started = time.perf_counter()
+
+    resolve(path, catalog=CATALOG, registry=REGISTRY)
+
+    assert time.perf_counter() - started < 1

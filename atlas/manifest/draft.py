@@ -56,39 +56,11 @@ class Draft:
         """Return the offer that the manifest names at a path, or note why there is none."""
         if not isinstance(name, str) or self.document.is_flawed(path):
             return None
-        known = self.registry.names(kind)
-        installed = {offer.name for offer in self.catalog.offers(kind)}
-        if name in known and not any(
-            offer.name == name and offer.kind == kind for card in self.catalog.cards for offer in card.offers
-        ):
-            distribution = self.registry.distribution(kind, name)
-            broken = [card for card in self.catalog.cards if card.distribution == distribution]
-            if broken:
-                card = broken[0]
-                what = (
-                    f"the {KINDS[kind]} {name!r} cannot be used: {card.fault or 'the card does not offer it'}"
-                )
-                self.wrong(path, f"{what} ({card.who})", f"pip install --upgrade {distribution}")
-            else:
-                what = f"the {KINDS[kind]} {name!r} is not installed"
-                self.wrong(path, what, f"type: pip install {distribution}")
-            return None
-        if not installed and not known:
-            self.wrong(path, f"no installed plugin offers a {KINDS[kind]}, {name!r} neither", "install one")
-            return None
-        if name not in installed and not any(
-            (offer.kind, offer.name) == (kind, name) for card in self.catalog.cards for offer in card.offers
-        ):
-            broken_ones = "; ".join(f"{card.who}: {card.fault}" for card in self.catalog.cards if card.fault)
-            self.wrong(
-                path,
-                f"no installed plugin offers the {KINDS[kind]} {name!r}",
-                choices(name, installed | set(known))
-                + (f" (plugins that cannot be read: {broken_ones})" if broken_ones else ""),
-            )
+        if not any((o.kind, o.name) == (kind, name) for card in self.catalog.cards for o in card.offers):
+            self.wrong(path, *self._unavailable(kind, name))
             return None
         try:
-            found = self.catalog.find(kind, name, known=known)
+            found = self.catalog.find(kind, name)
         except AtlasError as error:
             who = f" ({error.who})" if error.who else ""
             self.wrong(path, f"{error.what}{who}", error.fix or "repair or uninstall that plugin")
@@ -96,6 +68,23 @@ class Draft:
         self.offers[kind, name] = found
         self.named_at.setdefault((kind, name), path)
         return found
+
+    def _unavailable(self, kind: str, name: str) -> tuple[str, str]:
+        """Return what and fix for a name that no sound plugin offers."""
+        noun = f"the {KINDS[kind]} {name!r}"
+        distribution = self.registry.distribution(kind, name)
+        if distribution is not None:
+            card = next((card for card in self.catalog.cards if card.distribution == distribution), None)
+            if card is None:
+                return f"{noun} is not installed", f"type: pip install {distribution}"
+            fault = card.fault or "its card does not offer it"
+            return f"{noun} cannot be used: {fault} ({card.who})", f"pip install --upgrade {distribution}"
+        names = {offer.name for offer in self.catalog.offers(kind)} | set(self.registry.names(kind))
+        faults = "; ".join(f"{card.who}: {card.fault}" for card in self.catalog.cards if card.fault)
+        return (
+            f"no installed plugin offers {noun}",
+            choices(name, names) + (f" (plugins that cannot be read: {faults})" if faults else ""),
+        )
 
     def source(self, kind: str, entry: Any, path: KeyPath) -> Any:
         """Check an entry of the form `{use: NAME, ...}` by the card of what it uses.

@@ -32,19 +32,24 @@ def manifest_schema() -> Mapping[str, Any]:
     return schema
 
 
-def _validator(schema: Any) -> Any:
-    # Imported here because it takes 0.3 s, and listing plugins needs none of it.
+@lru_cache(maxsize=1)
+def _strict() -> Any:
+    """Return the validator's class; imported late, as it takes 0.3 s and listing plugins needs none."""
     from jsonschema import Draft202012Validator
     from jsonschema.validators import extend
-    from referencing import Registry
 
-    strict: Any = extend(  # type: ignore[no-untyped-call]
+    return extend(  # type: ignore[no-untyped-call]
         Draft202012Validator,
         type_checker=Draft202012Validator.TYPE_CHECKER.redefine(
             "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
         ),
     )
-    return strict(schema, registry=Registry())
+
+
+def _validator(schema: Any) -> Any:
+    from referencing import Registry
+
+    return _strict()(schema, registry=Registry())
 
 
 def schema_fault(schema: Any) -> str | None:
