@@ -57,7 +57,7 @@ class RecordingContext:
     params: dict[str, Any]
     slices: tuple[Slice, ...] = SLICES
     max_tokens: int | None = None
-    random: RandomStreams = RandomStreams(7)
+    random: RandomStreams = field(factory=lambda: RandomStreams(7))
     threads: int = 1
     quantities: list[Any] = field(factory=list)
     tables: dict[str, list[dict[str, Any]]] = field(factory=dict)
