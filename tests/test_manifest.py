@@ -224,6 +224,7 @@ def test_threads_of_the_run_are_those_of_its_steps(folder: Path) -> None:
     run = resolved(folder, changed(("threads",), 2), "steps.last.threads=4")
 
     assert [step.threads for step in run.steps] == [4, 2]
+    assert [step["threads"] for step in run.data["steps"]] == [4, 2]
 
 
 def test_the_first_step_gives_the_primary_instrument(folder: Path) -> None:
