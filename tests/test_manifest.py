@@ -545,6 +545,18 @@ def test_an_ungoverned_run_runs_through(folder: Path) -> None:
     assert planned(folder, changed(("governance",), "none"), None) == ["first RUN (new)", "last RUN (new)"]
 
 
+def test_a_step_comes_after_those_whose_results_it_sees(folder: Path) -> None:
+    review = {
+        "id": "review",
+        "use": "reader",
+        "params": {"adapter": "by_hand"},
+        "sees": [{"from": "last.answer"}],
+    }
+    data = changed(("steps",), [review, *GOVERNED["steps"]]) | {"governance": "none"}
+
+    assert planned(folder, data, None) == ["first RUN (new)", "last RUN (new)", "review RUN (new)"]
+
+
 def test_a_plan_says_what_is_sealed_and_what_comes_next(folder: Path) -> None:
     events = [
         ("gate-opened", {"gate": "read-0"}),
