@@ -43,7 +43,7 @@ def step_gate(view: RunView, step: str) -> Gate:
         stage="interpret",
         path=f"answers/{step}.md",
         template="",
-        guidance=str(event.data["ask"]),
+        guidance=f"{event.data['ask']}\n  The files to hand out are in {view.root / event.data['folder']}",
     )
 
 
@@ -118,9 +118,10 @@ def answer(
     if gate is None or gate.id != gate_id:
         passed = view.gates.get(gate_id)
         if passed is not None and passed.passed:
+            number = gate_id.removeprefix("read-")
             raise BadInput(
-                f"{gate_id} is sealed already",
-                fix=f"atlas read {gate_id.removeprefix('read-')} {view.run_id} --amend",
+                f"{gate_id} is sealed already and stays as it is",
+                fix=f"atlas read {number} {view.run_id} --amend" if number != gate_id else None,
             )
         turn = f"it is the turn of {gate.id}" if gate is not None else "no gate is to be answered now"
         raise BadInput(f"{gate_id} cannot be answered now: {turn}", fix=f"atlas status {view.run_id}")
@@ -212,16 +213,25 @@ def amend(journal: Journal, store: Store, gate_id: str, data: bytes, *, author: 
     return path
 
 
+def _failed_interpretation(view: RunView, step: str) -> Gate | None:
+    """Return a gate for an interpreting step whose last attempt failed; a measurement is not skipped."""
+    stages = {event.data["stage"] for event in view.of("stage-done")}
+    attempts = [e for e in view.of("step-started", "step-failed", "step-finished") if e.data["step"] == step]
+    if "measure" not in stages or not attempts or attempts[-1].type != "step-failed":
+        return None
+    return Gate(step, f"Answer to step {step}", "interpret", f"answers/{step}.md", "", "")
+
+
 def skip(
     journal: Journal, policy: GovernancePolicy | None, gate_id: str, *, author: str, reason: str
 ) -> None:
-    """Pass the gate whose turn it is without an answer.
+    """Pass the gate whose turn it is without an answer, or an interpreting step that failed.
 
     Raises:
-        BadInput: It is not that gate's turn, it is a step's answer, or no reason is given.
+        BadInput: It is not that gate's turn, or no reason is given.
     """
     view = journal.view()
-    gate = reachable(view, policy)
+    gate = _failed_interpretation(view, gate_id) or reachable(view, policy)
     if gate is None or gate.id != gate_id:
         raise BadInput(f"{gate_id} cannot be skipped now", fix=f"atlas status {view.run_id}")
     if not reason.strip():

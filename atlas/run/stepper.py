@@ -112,7 +112,7 @@ class Stepper:
             target=TargetRequest(offer.name, entry),
             who=offer.who,
             cards=self._cards(),
-            folder=str(self.journal.root),
+            folder=str(self.journal.root.resolve()),
         )
         result = run_fetch(
             request, timeout_s=None, stdout=stdout, stderr=stderr, on_message=lambda m: self._hear(name, m)
