@@ -280,10 +280,15 @@ def write_ungoverned(root: Path, **changes: Any) -> RunView:
     return open_record(root)
 
 
+@pytest.fixture(scope="session")
+def _governed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_governed(tmp_path_factory.mktemp("once") / RUN_ID).root
+
+
 @pytest.fixture
-def governed(tmp_path: Path) -> RunView:
-    """A finished, governed run with a linked record, two claims and a synthesis."""
-    return write_governed(tmp_path / "runs" / RUN_ID)
+def governed(_governed: Path, tmp_path: Path) -> RunView:
+    """A finished, governed run with a linked record, two claims and a synthesis; a copy to spoil."""
+    return open_record(shutil.copytree(_governed, tmp_path / "runs" / RUN_ID))
 
 
 @pytest.fixture

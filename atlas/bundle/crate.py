@@ -124,8 +124,10 @@ def crate(view: RunView, members: Iterable[Member]) -> bytes:
     return (json.dumps(content, indent=1, ensure_ascii=True, allow_nan=False) + "\n").encode("ascii")
 
 
-def _references(ids: Iterable[str]) -> list[dict[str, str]]:
-    return [{"@id": item} for item in sorted(set(ids))]
+def _references(ids: Iterable[str]) -> list[dict[str, str]] | dict[str, str]:
+    """Return references, a single one not in a list, as RO-Crate 1.1 recommends."""
+    found = [{"@id": item} for item in sorted(set(ids))]
+    return found[0] if len(found) == 1 else found
 
 
 def _actions(view: RunView, files: Mapping[str, Member]) -> Iterator[dict[str, Any]]:
@@ -145,7 +147,7 @@ def _actions(view: RunView, files: Mapping[str, Member]) -> Iterator[dict[str, A
             "description": f"Attempt {attempt} of step {step}" + (f", {uses[step]}" if step in uses else ""),
             "startTime": (started or finished).time,
             "endTime": finished.time,
-            "actionStatus": {"@id": "http://schema.org/CompletedActionStatus"},
+            "actionStatus": "http://schema.org/CompletedActionStatus",
             "agent": {"@id": "#operator"},
             "instrument": {"@id": _application_id(view, uses.get(step))},
             "object": _references(quote(path) for path in inputs if path in files),

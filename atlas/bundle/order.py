@@ -44,7 +44,12 @@ _OPENS_A_MODEL = ("step-started", "target-fetched")
 
 
 def check_shapes(view: RunView) -> Iterator[Finding]:
-    """Yield the events that lack what their type promises; the other checks need none of these."""
+    """Yield what keeps a journal from being read at all: events without their data, unsafe paths."""
+    faults = list(_check_fields(view))
+    yield from faults or _check_paths(view)
+
+
+def _check_fields(view: RunView) -> Iterator[Finding]:
     for event in view.events:
         items = event.data.get("sealed", [])
         if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
@@ -90,7 +95,7 @@ def check_order(view: RunView) -> Iterator[Finding]:
         previous = max(previous, event.time)
         if story.ended and event.type not in _AFTER_THE_END and "." not in event.type:
             yield _at(event, f"the event {event.type} comes after the run was {story.ended}")
-        yield from _seals(event, story)
+        story.sealed |= {item["path"]: item["sha256"] for item in _items(event)}
         check = _CHECKS.get(event.type)
         if check is not None and not (by_hand and event.type.startswith("step-")):
             yield from (_at(event, what) for what in check(event.data, story))
@@ -104,17 +109,22 @@ def check_order(view: RunView) -> Iterator[Finding]:
             story.ended = event.type
 
 
-def _seals(event: Event, story: _Story) -> Iterator[Finding]:
-    items = [event.data] if event.type == "sealed" else event.data.get("sealed", ())
-    for item in items:
-        path = item["path"]
-        try:
-            check_path(path)
-        except BadInput as error:
-            yield _at(event, error.what)
-        if path in story.sealed:
-            yield _at(event, f"{path} is sealed a second time")
-        story.sealed[path] = item["sha256"]
+def _items(event: Event) -> list[Mapping[str, Any]]:
+    return [event.data] if event.type == "sealed" else event.data.get("sealed", [])
+
+
+def _check_paths(view: RunView) -> Iterator[Finding]:
+    seen: set[str] = set()
+    for event in view.events:
+        for item in _items(event):
+            path = item["path"]
+            try:
+                check_path(path)
+            except BadInput as error:
+                yield _at(event, error.what)
+            if path in seen:
+                yield _at(event, f"{path} is sealed a second time")
+            seen.add(path)
 
 
 def _gate_opened(data: Mapping[str, Any], story: _Story) -> Iterator[str]:
@@ -233,17 +243,17 @@ def check_seeds(view: RunView) -> Iterator[Finding | str]:
     declared = view.manifest.get("seed")
     if not isinstance(declared, int) or view.events[0].data.get("repeats"):
         return
-    answers = [
-        e for e in view.of("gate-answered") if view.gates[e.data["gate"]].opened.data["stage"] == "measure"
-    ]
+    stages = {event.data["gate"]: event.data["stage"] for event in view.of("gate-opened")}
+    answers = [e for e in view.of("gate-answered") if stages.get(e.data["gate"]) == "measure"]
     heads = {answer.data["gate"]: view.head_after(answer).sha256 for answer in answers}
     for event in view.of("step-started"):
         step = event.data["step"]
         bound = {
-            derive_seed(derive_seed(declared, head), f"step {step}"): gate for gate, head in heads.items()
+            str(derive_seed(derive_seed(declared, head), f"step {step}")): gate
+            for gate, head in heads.items()
         }
-        seed = int(event.data["seed"]) if event.data["seed"].isdigit() else None
+        seed = event.data["seed"]
         if seed in bound:
             yield f"the seed of step {step} is derived from the journal as {bound[seed]} was sealed"
-        elif seed != derive_seed(declared, f"step {step}"):
+        elif seed != str(derive_seed(declared, f"step {step}")):
             yield _at(event, f"the seed of step {step} follows neither from the manifest nor from an answer")

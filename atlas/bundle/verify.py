@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import yaml
 from attrs import frozen
 
+from atlas.bundle.columns import fits
 from atlas.bundle.findings import Digest, Finding
 from atlas.bundle.fixity import check_bag, digest_all
 from atlas.bundle.opening import BAGIT, PAYLOAD, unpacked
@@ -23,6 +26,7 @@ _DERIVED = (
     *("CITATION.cff", "README.md", "datapackage.json", "drafts", "handouts", "logs", "orphans"),
     *("report.html", "ro-crate-metadata.json", "workbook"),
 )
+_MANIFEST = "manifest.resolved.yaml"
 _DEEPEST = 8
 """Records that link records that link records: deeper than this is no honest bundle."""
 
@@ -167,16 +171,13 @@ def _load(root: Path) -> tuple[RunView, list[str]]:
 
 
 def _check_record(view: RunView, digests: Mapping[str, Digest], *, depth: int) -> Iterator[Finding]:
-    disorder = list(check_order(view))
-    yield from disorder
-    if any("sealed a second time" in finding.what or "no safe path" in finding.what for finding in disorder):
-        return
+    yield from check_order(view)
     broken = set()
     for finding in _check_files(view, digests):
         broken.add(finding.file)
         yield finding
-    if not {"manifest.resolved.yaml"} & broken:
-        yield from (item for item in check_seeds(view) if isinstance(item, Finding))
+    if _MANIFEST in view.artifacts and _MANIFEST not in broken:
+        yield from _check_manifest(view)
     yield from _check_tables(view, broken)
     for event in view.of("record-linked"):
         yield from _check_link(view, event.data, digests, depth=depth)
@@ -196,6 +197,17 @@ def _check_files(view: RunView, digests: Mapping[str, Digest]) -> Iterator[Findi
             yield Finding(artifact.path, "the file differs from what was sealed: its sha256 is another")
 
 
+def _check_manifest(view: RunView) -> Iterator[Finding]:
+    try:
+        readable = isinstance(view.manifest, Mapping)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        readable = False
+    if not readable:
+        yield Finding(_MANIFEST, "not a manifest: expected one YAML mapping")
+        return
+    yield from (item for item in check_seeds(view) if isinstance(item, Finding))
+
+
 def _check_tables(view: RunView, broken: set[str]) -> Iterator[Finding]:
     for path, artifact in view.artifacts.items():
         schema = path.removesuffix(".csv") + ".schema.json"
@@ -206,11 +218,15 @@ def _check_tables(view: RunView, broken: set[str]) -> Iterator[Finding]:
                 yield Finding(path, "the table has no sealed schema beside it")
             continue
         try:
-            descriptor = json.loads(view.read(schema))
-            read_csv(TableSchema.from_descriptor(descriptor), view.read(path), where=path)
+            described = TableSchema.from_descriptor(json.loads(view.read(schema)))
+            data = view.read(path)
+            if not fits(described, data):
+                read_csv(described, data, where=path)
         except BadInput as error:
             yield Finding(error.where or path, f"the table does not fit its schema: {error.what}")
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except csv.Error as error:
+            yield Finding(path, f"not CSV: {error}")
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             yield Finding(schema, "not a Table Schema")
 
 
