@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -19,7 +20,14 @@ from atlas.contracts import Slice, StimulusItem
 from atlas.errors import AtlasError, BadInput, InstrumentFailed, PluginFault
 from atlas.record import canonical_json
 from atlas.run import channel
-from atlas.run.messages import FetchRequest, StepRequest, StepResult, StepWaiting, TargetRequest
+from atlas.run.messages import (
+    FetchRequest,
+    StepRequest,
+    StepResult,
+    StepWaiting,
+    TargetRequest,
+    encode,
+)
 from atlas.run.steps import run_fetch, run_inline, run_step
 
 PLUGIN = Path(__file__).parent / "misbehaving"
@@ -269,6 +277,29 @@ def test_an_interrupt_in_the_host_ends_the_step(tmp_path: Path) -> None:
             on_message=interrupt,
         )
     assert not alive(pids[0])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for the process in /proc")
+def test_a_step_does_not_outlive_a_host_that_was_killed(tmp_path: Path) -> None:
+    script = (
+        "import json, sys; from pathlib import Path\n"
+        "from atlas.run.messages import StepRequest, structure; from atlas.run.steps import run_step\n"
+        "data = json.loads(sys.argv[1]); log = Path(data['out']).parent / 'log.txt'\n"
+        "run_step(structure(data, StepRequest), timeout_s=60, stdout=log, stderr=log.with_suffix('.err'),\n"
+        "         on_message=lambda message: print(message['kind'], flush=True))\n"
+    )
+    asked = encode(request(tmp_path, "hang")).decode()
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(
+        [sys.executable, "-c", script, asked], stdout=subprocess.PIPE, env=environment
+    ) as host:
+        assert host.stdout is not None and host.stdout.readline() == b"ready\n"
+        step = int(Path(f"/proc/{host.pid}/task/{host.pid}/children").read_text())
+        host.kill()
+    deadline = time.monotonic() + 5
+    while alive(step) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not alive(step)
 
 
 @pytest.mark.parametrize("instrument", ["leave", "raise_error", "nothing"])

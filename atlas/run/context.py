@@ -57,7 +57,9 @@ class ProgressSender:
             return
         self._last = now
         shown = {name: float(value) for name, value in figures.items()}
-        self._report({"kind": "progress", "message": message, "done": done, "total": total, "figures": shown})
+        # Instruments count with numpy as often as not, and its integers are not JSON's.
+        counts = {"done": None if done is None else int(done), "total": None if total is None else int(total)}
+        self._report({"kind": "progress", "message": str(message), "figures": shown, **counts})
 
 
 class Context:
@@ -112,7 +114,7 @@ class Context:
 
     def check(self, name: str, passed: bool, detail: str) -> None:
         """Record a sanity check; one that fails ends the step, even if the instrument goes on."""
-        self._report({"kind": "check", "name": name, "passed": bool(passed), "detail": detail})
+        self._report({"kind": "check", "name": str(name), "passed": bool(passed), "detail": str(detail)})
         if not passed:
             failure = InstrumentFailed(f"the check {name!r} did not pass: {detail}", who=self._offer.who)
             self._failed = self._failed or failure

@@ -80,7 +80,8 @@ def _fate(ending: Ending, seconds: float, peak: str) -> str:
         return "ended with exit code 0 but without a result"
     if ending.code > 0:
         return f"ended with exit code {ending.code} ({ending.code:#x}) and without a result"
-    name = signal.Signals(-ending.code).name
+    names = {number.value: number.name for number in signal.Signals}
+    name = names.get(-ending.code, f"signal {-ending.code}")
     if name == "SIGKILL":
         return f"was killed (SIGKILL) after {seconds:.0f} s: most likely the machine was out of memory{peak}"
     return f"crashed ({name}) after {seconds:.0f} s{peak}"

@@ -148,7 +148,10 @@ class Journal:
         if not path.is_file():
             raise BadInput("no run here: there is no journal.jsonl", where=str(root))
         with _locked(root):
-            data = path.read_bytes()
+            try:
+                data = path.read_bytes()
+            except OSError as error:
+                raise BadInput(f"the journal cannot be read: {error.strerror}", where=str(path)) from error
             events, head, torn = parse_journal(data, where=JOURNAL)
             if not events:
                 raise BadInput(

@@ -11,9 +11,10 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["HOST_GONE", "drop_network", "end_with_host"]
+__all__ = ["HOST_GONE", "drop_network", "end_with_host", "volunteer_for_oom"]
 
 _CLONE_NEWUSER = 0x10000000
 _CLONE_NEWNET = 0x40000000
@@ -37,6 +38,12 @@ def drop_network() -> str:
     for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
         Path(f"/proc/self/{name}").write_text(text, encoding="ascii")
     return "blocked"
+
+
+def volunteer_for_oom() -> None:
+    """Let the kernel end this process rather than the host when memory runs out (Linux only)."""
+    with suppress(OSError):  # another platform, or a container that does not show the file
+        Path("/proc/self/oom_score_adj").write_text("800", encoding="ascii")
 
 
 def end_with_host() -> None:

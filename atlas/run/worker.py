@@ -33,7 +33,7 @@ from atlas.run.messages import (
     encode,
     structure,
 )
-from atlas.run.sandbox import HOST_GONE, drop_network, end_with_host
+from atlas.run.sandbox import HOST_GONE, drop_network, end_with_host, volunteer_for_oom
 
 __all__ = ["main", "perform"]
 
@@ -44,6 +44,7 @@ def main() -> None:
     channel = Client(header["address"], authkey=bytes.fromhex(header["key"]))
     data = header["request"]
     network = "granted" if data["kind"] == "fetch" or data["network"] else drop_network()
+    volunteer_for_oom()
     end_with_host()
     report = _sender(channel)
     isolation = {"process": "process", "network": network, "environment": " ".join(sorted(os.environ))}
