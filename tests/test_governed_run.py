@@ -1,4 +1,4 @@
-"""The governed run from manifest to bundle, through the command line, with each condition of Tier A removed once."""
+"""The governed run from manifest to bundle, through the command line; each condition of Tier A removed once."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ surprise me, because sixteen draws would then be badly off.
 """
 READ_1 = """\
 # Read #1
-The mean came out within two standard errors of one half for both pairs. The character counts are as predicted and
-I make nothing more of them than that the claims are of similar length.
+The mean came out within two standard errors of one half for both pairs. The character counts are as
+predicted and I make nothing more of them than that the claims are of similar length.
 """
 READ_2 = """\
 # Read #2
-Read and synthesis agree that the mean is near one half. They contradict each other nowhere. My final finding is that
-the gauge counts as it should, and I change nothing in what I wrote before.
+Read and synthesis agree that the mean is near one half. They contradict each other nowhere. My final
+finding is that the gauge counts as it should, and I change nothing in what I wrote before.
 """
 
 
