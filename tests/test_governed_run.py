@@ -1,4 +1,4 @@
-"""The governed run from manifest to bundle, through the command line; each condition of Tier A removed once."""
+"""The governed run from manifest to bundle, by the command line; each condition of Tier A removed once."""
 
 from __future__ import annotations
 
