@@ -82,7 +82,12 @@ def record_by_hand(root: Path, *, tier: str = "A", pairs: Iterable[str] = PAIRS)
     with Journal.create(root) as journal:
         journal.append("created", {"run_id": root.name, "atlas": "0.1.0", "governed": False})
         Store.open(journal).seal_together(
-            "step-finished", {"step": "bsa", "attempt": 1}, [Deposit("raw/bsa/facts.json", facts, "facts")]
+            "step-finished",
+            {"step": "bsa", "attempt": 1},
+            [
+                Deposit("raw/bsa/facts.json", facts, "facts"),
+                Deposit("raw/bsa/answers.txt", b"40\n", "attachment"),
+            ],
         )
         journal.append("finished", {"tier": tier, "conditions": []})
     return root

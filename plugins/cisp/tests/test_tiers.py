@@ -103,6 +103,12 @@ CASES: dict[str, tuple[str, set[str], list[str], dict[str, Any]]] = {
     "package with a term": ("B", {CLEAN}, list(MOVES), {"problems": ("a term",)}),
     "override signed": ("B", {UNSIGNED}, replaced("read-1", "override", "read-1"), {}),
     "read 1 before the raw output": ("B", {READ_1}, moved("read-1", after="measure"), {}),
+    "read 1 after the synthesis": (
+        "B",
+        {READ_1, SYNTHESIS, READ_2},
+        moved("read-1", after="synthesis"),
+        {"sees": ("raw/curvature/quantities.csv",)},
+    ),
     "no synthesis": ("B", {CLEAN, SYNTHESIS, READ_2}, without("inspect", "synthesis"), {}),
     "synthesis of protocol 0.1": (
         "B",
@@ -129,11 +135,11 @@ def test_read_1_skipped_is_tier_b(tell: Tell) -> None:
     assert (report.tier, set(fallen(report))) == ("B", {READ_1, SYNTHESIS, READ_2})
 
 
-def test_an_edited_record_no_longer_supports_the_run(tell: Tell) -> None:
+@pytest.mark.parametrize("name", ["facts.json", "answers.txt"])
+def test_an_edited_record_no_longer_supports_the_run(tell: Tell, name: str) -> None:
     view = tell()
-    facts = view.root / "records" / RECORD_ID / "raw/bsa/facts.json"
-    facts.chmod(0o644)
-    facts.write_bytes(facts.read_bytes().replace(b"bsa-005", b"bsa-006"))
+    file = view.root / "records" / RECORD_ID / "raw/bsa" / name
+    file.write_bytes(file.read_bytes() + b" ")
     report = graded(open_record(view.root))
     assert (report.tier, set(fallen(report))) == ("C", {LINKED})
 

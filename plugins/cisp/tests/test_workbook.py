@@ -384,7 +384,7 @@ def test_a_number_that_may_be_read_in_two_ways_or_none_is_refused(text: str) -> 
 def test_hostile_texts_are_shown_as_text(tell: Tell) -> None:
     text = "=cmd|'/c calc'!A1 \x00\x1b[31m \u202eevil _x0041_ ]]> <b> \ud800"
     view = tell(
-        MOVES, answers={**_answers(), "read-2": READS["read-2"] + "=1+1 \x1b \u202e _x0041_ ]]>&<b>\n"}
+        MOVES, answers={**_answers(), "read-2": "=1+1 \x1b \u202e _x0041_ ]]>&<b>\n" + READS["read-2"]}
     )
     page = load_workbook(new_copy(view))[SHEETS[2]]
     shown = [c for row in page.iter_rows() for c in row if isinstance(c.value, str) and "=1+1" in c.value]
