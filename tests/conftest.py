@@ -111,6 +111,8 @@ def write_record(runs: Path) -> RunView:
 class Writer:
     """Plays the host for one run; each method is one stretch of the run."""
 
+    manifest = staticmethod(manifest)
+
     def __init__(self, root: Path, journal: Journal, data: dict[str, Any]) -> None:
         self.root, self.journal, self.data = root, journal, data
         self.store = Store.open(journal)
@@ -154,15 +156,17 @@ class Writer:
         self.journal.append("declared", {"hypotheses": hypotheses})
         self.journal.append("stage-done", {"stage": "prepare"})
 
-    def gate(self, gate: str, stage: str, text: str, path: str | None = None) -> None:
-        self.journal.append("gate-opened", {"gate": gate, "stage": stage, "title": gate})
-        path = path or (f"reads/{gate}.md" if gate.startswith("read") else f"answers/{gate}.md")
+    def gate(
+        self, gate: str, stage: str, text: str, *, title: str = "", author: str = "A. Technician"
+    ) -> None:
+        self.journal.append("gate-opened", {"gate": gate, "stage": stage, "title": title or gate})
+        path = f"reads/{gate}.md" if gate.startswith("read") else f"answers/{gate}.md"
         data = text.encode()
         event = self.store.seal_together(
             "gate-answered",
             {
                 "gate": gate,
-                "author": "A. Technician",
+                "author": author,
                 "path": path,
                 "sha256": hashlib.sha256(data).hexdigest(),
                 "via": "file",
@@ -192,12 +196,13 @@ class Writer:
         quantities: tuple[Quantity, ...] = QUANTITIES_MEASURED,
         facts: dict[str, str] | None = None,
         spectrum: tuple[float, ...] = (114.11713, 41.52),
+        check: tuple[str, str] = ("loss", "the loss is 3.2071 nat"),
     ) -> None:
         self.journal.append("target-fetched", {"target": "lm", "params": '{"path":"models/smollm2-135m"}'})
         self.start("curvature", 1)
         self.journal.append(
             "step-checked",
-            {"step": "curvature", "name": "loss", "passed": True, "detail": "the loss is 3.2071 nat"},
+            {"step": "curvature", "name": check[0], "passed": True, "detail": check[1]},
         )
         facts = facts or {
             "target.dtype": "float32",
@@ -303,7 +308,7 @@ def write_plain_run() -> Callable[..., RunView]:
     return write_ungoverned
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def run_writer() -> type[Writer]:
     """The class that plays the host, for runs that go another way."""
     return Writer
