@@ -291,7 +291,8 @@ def thick_restart_lanczos(
         worst = max(state.bounds[i] for i in chosen)
         if report is not None:
             phase = "Lanczos" if known is None else "looking for missed eigenvalues"
-            report(phase, spent, worst / state.norm if state.norm else 0.0)
+            scale = max(state.norm, state.residual_norm)
+            report(phase, spent, worst / scale if scale else 0.0)
         exhausted = len(basis) == size
         broken = state.residual_norm <= resolution * state.norm
         last_chance = request.max_matvecs - spent <= len(chosen)
