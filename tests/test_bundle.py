@@ -74,6 +74,14 @@ def test_a_run_packs_to_the_same_bytes_twice_and_from_another_folder(
     assert pack(open_record(tmp_path / "moved" / governed.root.name), tmp_path / "c").read_bytes() == first
 
 
+def test_nothing_in_a_zip_tells_when_or_by_whom_it_was_packed(governed: RunView, tmp_path: Path) -> None:
+    with zipfile.ZipFile(pack(governed, tmp_path)) as bundle:
+        members = bundle.infolist()
+    stamps = {(m.date_time, m.create_system, m.external_attr, m.compress_type) for m in members}
+    assert stamps == {((1980, 1, 1, 0, 0, 0), 3, 0o100644 << 16, zipfile.ZIP_STORED)}
+    assert [m.filename for m in members] == sorted(m.filename for m in members)
+
+
 def test_a_bundle_holds_every_sealed_file_byte_for_byte(governed: RunView, tmp_path: Path) -> None:
     bag = unzip(pack(governed, tmp_path), tmp_path / "out")
     packed = {path: (bag / "data" / path).read_bytes() for path in governed.artifacts}

@@ -13,12 +13,12 @@ __all__ = ["write_page"]
 
 def write_page(workspace: LocalWorkspace, root: Path) -> Path:
     """Write `report.html` of a run and return its path; the page is derived and never sealed."""
-    from atlas.report.page import build_report
+    from atlas.report.page import build_report, closed
 
     view = open_record(root)
     steps = {step["id"]: step["use"] for step in view.manifest.get("steps", ())}
     sections: dict[str, list[Fragment]] = {}
-    for step in view.finished_steps():
+    for step in view.finished_steps() if closed(view) is None else ():
         for offer in workspace.catalog.offers("report_sections"):
             if steps.get(step) in offer.details.get("instruments", ()):
                 render = workspace.host.load("report_sections", offer.name)
