@@ -61,6 +61,7 @@ class Atlas:
             capture_output=True,
             text=True,
             encoding="utf-8",
+            errors="replace",
             check=False,
         )
         return Outcome(ended.returncode, ended.stdout, ended.stderr)
