@@ -62,7 +62,7 @@ def test_a_console_that_knows_little_still_shows_everything(tmp_path: Path) -> N
 def test_a_platform_without_fcntl_runs(tmp_path: Path) -> None:
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text("import sys\nsys.modules['fcntl'] = None\n")
-    atlas = Atlas(tmp_path, {"PYTHONPATH": f"{tmp_path / 'site'}:{GAUGE}"})
+    atlas = Atlas(tmp_path, {"PYTHONPATH": f"{tmp_path / 'site'}{os.pathsep}{GAUGE}"})
     atlas.write("m.yaml", MANIFEST)
 
     outcome = atlas("run", "m.yaml")
@@ -81,7 +81,7 @@ def test_a_broken_plugin_is_listed_and_harms_no_other(tmp_path: Path) -> None:
     (package / "plugin.py").write_text("import a_module_that_is_not_there\n")
     card = "api: 1\nsummary: Broken.\nprovides:\n  instruments:\n    broken: {summary: Broken., code: BRK}\n"
     (package / "atlas-plugin.yaml").write_text(card)
-    atlas = Atlas(tmp_path, {"PYTHONPATH": f"{tmp_path / 'site'}:{GAUGE}"})
+    atlas = Atlas(tmp_path, {"PYTHONPATH": f"{tmp_path / 'site'}{os.pathsep}{GAUGE}"})
     atlas.write("m.yaml", MANIFEST)
     atlas.write("b.yaml", MANIFEST.replace("use: gauge", "use: broken"))
 
