@@ -193,7 +193,7 @@ def _inspect(step: Mapping[str, Any], journal: Journal, policy: GovernancePolicy
     """Let the policy look at everything that an interpreting step is about to be given."""
     view = journal.view()
     paths = resolve_sees(view, step)
-    problems = policy.inspect({path: view.text(path) for path in paths})
+    problems = policy.inspect({path: view.read(path).decode("utf-8", "replace") for path in paths})
     signed = {message for event in view.of("override-signed") for message in event.data["problems"]}
     found = [p for p in problems if p.message not in signed]
     journal.append(
