@@ -190,18 +190,22 @@ def _clears(state: _State, chosen: Sequence[int], top_k: int, ends: int, slack: 
 
 @frozen
 class _Verified:
-    """Explicit residuals of the wanted pairs; `worst` is the residual vector of the largest."""
+    """Explicit residuals of the wanted pairs; `failed` is the largest residual vector above the limit."""
 
     values: list[float]
     residual_norms: list[float]
-    worst: torch.Tensor
+    failed: torch.Tensor | None
 
 
-def _verify(state: _State, operator: SymmetricOperator, chosen: Sequence[int]) -> _Verified:
-    """Take Rayleigh quotients and residuals of Ritz vectors by one product each."""
+def _verify(state: _State, operator: SymmetricOperator, chosen: Sequence[int], tolerance: float) -> _Verified:
+    """Take Rayleigh quotients and residuals of Ritz vectors by one product each.
+
+    The residual vector of the recurrence is given up first: it is as long as the model.
+    """
+    state.residual = torch.empty(0)
     values: list[float] = []
     residual_norms: list[float] = []
-    worst = torch.empty(0)
+    failed: torch.Tensor | None = None
     for index in chosen:
         vector = state.basis.combination(state.rotation[:, index])
         vector /= reductions.norm(vector)
@@ -209,9 +213,10 @@ def _verify(state: _State, operator: SymmetricOperator, chosen: Sequence[int]) -
         values.append(reductions.dot(vector, product))
         product.sub_(vector, alpha=values[-1])
         residual_norms.append(reductions.norm(product))
-        if residual_norms[-1] == max(residual_norms):
-            worst = product
-    return _Verified(values, residual_norms, worst)
+        if residual_norms[-1] > tolerance * state.norm and residual_norms[-1] == max(residual_norms):
+            failed = product
+        del vector, product
+    return _Verified(values, residual_norms, failed)
 
 
 def _unmatched(known: Sequence[float], now: Sequence[float], slack: float) -> int:
@@ -311,16 +316,15 @@ def thick_restart_lanczos(
             draws += 1
             continue
         if settled or exhausted or last_chance:
-            verified = _verify(state, operator, chosen)
+            verified = _verify(state, operator, chosen, tolerance)
             norm = max(state.norm, *(abs(value) for value in verified.values))
-            passed = max(verified.residual_norms) <= tolerance * norm
             spent = operator.num_matvecs - started
-            if passed or exhausted or request.max_matvecs - spent <= len(chosen):
+            if verified.failed is None or exhausted or request.max_matvecs - spent <= len(chosen):
                 break
             stop *= 0.5
             if len(basis) == basis.capacity:
                 state.restart(_kept(state.theta, top_k, ends, basis.capacity))
-            _continue_from(state, verified.worst)
+            _continue_from(state, verified.failed)
             continue
         if len(basis) == basis.capacity:
             state.restart(_kept(state.theta, top_k, ends, basis.capacity))
