@@ -291,7 +291,9 @@ def _notes(view: RunView) -> Iterator[str]:
         )
     else:
         yield f"the run is {view.state}: it has no tier yet"
-    if not view.governed:
+    if _MANIFEST not in view.artifacts:
+        yield "it was collected by hand: how it came about only its author can say"
+    elif not view.governed:
         yield "the run is not governed: nobody had to say first what they expected"
     elif not any(g.opened.data["stage"] == "measure" for g in view.gates.values()) and any(
         view.of("step-started")

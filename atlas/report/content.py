@@ -134,6 +134,8 @@ def gather(view: RunView) -> dict[str, Any]:
         "name": str(view.manifest.get("name", "record collected by hand")),
         "state": view.state,
         "governed": view.governed,
+        "by_hand": not view.manifest,
+        "remarks": [str(note) for note in _json(view, "environment/plugins.json").get("notes", ())],
         "operator": str(governance.get("operator") or "") if isinstance(governance, Mapping) else "",
         "governance": flatten(governance) if isinstance(governance, Mapping) else (),
         "began": view.events[0].time,

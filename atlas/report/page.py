@@ -46,7 +46,7 @@ def build_report(
     page = (
         _environment()
         .get_template("page.html")
-        .render(**content, sections=fragments, tier=tier, criteria=tuple(criteria), notes=tuple(notes))
+        .render(**content, sections=fragments, tier=tier, criteria=tuple(criteria), notes=list(notes))
     )
     return page.encode("utf-8", errors="xmlcharrefreplace")
 
