@@ -21,7 +21,7 @@ from atlas.errors import BadInput
 from atlas.governance import GovernancePolicy, Problem
 from atlas.host import Host
 from atlas.manifest import Resolved, dump, resolve
-from atlas.record import RunView, canonical_json, open_record
+from atlas.record import JOURNAL, RunView, canonical_json, open_record
 from atlas.registry import Registry
 from atlas.run.identity import allocate, find_run
 from atlas.run.inventory import record_environment
@@ -64,7 +64,7 @@ def prepare(host: Host, runs: Path, manifest: Path, overrides: tuple[str, ...]) 
         store = Store.open(journal)
         store.seal_together("prepared", {}, _deposits(host, decided))
         for record in decided.records:
-            _link(journal, record)
+            _link(store, record)
         if decided.policy is not None and decided.items:
             digest = journal.view().artifacts["stimulus/items.jsonl"].sha256
             journal.append(
@@ -136,9 +136,7 @@ def _deposits(host: Host, decided: _Decided) -> list[Deposit]:
     deposits = [
         Deposit("manifest.yaml", resolved.source, "manifest"),
         Deposit("manifest.resolved.yaml", dump(resolved.data), "resolved-manifest"),
-        Deposit(
-            "environment/plugins.json", pin_plugins(host, resolved.offers, decided.notes), "environment"
-        ),
+        Deposit("environment/plugins.json", pin_plugins(host, resolved.offers, decided.notes), "environment"),
     ]
     deposits += [
         Deposit(f"environment/{name}", content, "environment")
@@ -181,14 +179,11 @@ def pin_plugins(host: Host, offers: Mapping[tuple[str, str], Offer], notes: Sequ
     )
 
 
-def _link(journal: Journal, record: RunView) -> None:
-    """Copy a record into the run, so that a bundle carries what it hangs on."""
+def _link(store: Store, record: RunView) -> None:
+    """Copy a record's journal and sealed files into the run, so that a bundle carries what it hangs on."""
     folder = f"records/{record.run_id}"
-    shutil.copytree(
-        record.root, journal.root / folder, ignore=shutil.ignore_patterns(".*", "drafts", "*.lock")
-    )
     finished = record.last("finished")
-    journal.append(
+    store.seal_together(
         "record-linked",
         {
             "record": record.run_id,
@@ -196,6 +191,10 @@ def _link(journal: Journal, record: RunView) -> None:
             "tier": finished.data["tier"] if finished is not None else "C",
             "folder": folder,
         },
+        [
+            Deposit(f"{folder}/{path}", record.root / path, "linked-record")
+            for path in (JOURNAL, *record.artifacts)
+        ],
     )
 
 
