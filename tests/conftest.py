@@ -207,7 +207,7 @@ class Writer:
         facts = facts or {
             "target.dtype": "float32",
             "target.device": "cpu",
-            "target.sha256 model.safetensors": "cd" * 32,
+            "target.sha256:model.safetensors": "cd" * 32,
             "target.licence": "Apache-2.0",
         }
         rows = [{"index": n, "eigenvalue": value} for n, value in enumerate(spectrum, start=1)]

@@ -664,15 +664,40 @@ def test_tables_are_compared_byte_for_byte(write_plain_run: Callable[..., RunVie
     }
 
 
-def test_a_run_that_cannot_be_repeated_here_says_what_is_missing(governed: RunView, tmp_path: Path) -> None:
+def test_a_record_without_its_model_says_that_it_is_not_here(governed: RunView, tmp_path: Path) -> None:
     with opened(pack(governed, tmp_path)) as view:
         observed = obstacles(view)
-    assert (
-        "the model of target 'lm' is not here: models/smollm2-135m (the bundle holds no weights)" in observed
-    )
-    assert obstacles(open_record(governed.root / "records/BSA-SML-20261122-001")) == [
-        "it was collected by hand, so there is nothing to run"
-    ]
+    assert "the model of target 'lm' is not here: models/smollm2-135m (a bundle holds no weights)" in observed
+
+
+def test_a_record_collected_by_hand_has_nothing_to_repeat(governed: RunView) -> None:
+    record = open_record(governed.root / "records/BSA-SML-20261122-001")
+    assert obstacles(record) == ["it was collected by hand, so there is nothing to run"]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"weights", []),
+        (b"other", ["the file model.safetensors of target 'lm' is not the one that was measured"]),
+        (None, ["the model of target 'lm' lacks the file model.safetensors"]),
+    ],
+)
+def test_the_files_of_a_local_model_must_be_those_that_were_measured(
+    content: bytes | None,
+    expected: list[str],
+    write_plain_run: Callable[..., RunView],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    facts = {"target.sha256:model.safetensors": hashlib.sha256(b"weights").hexdigest()}
+    view = write_plain_run(tmp_path / "A-SML-20261122-001", facts=facts)
+    folder = tmp_path / "models/smollm2-135m"
+    folder.mkdir(parents=True)
+    if content is not None:
+        (folder / "model.safetensors").write_bytes(content)
+    monkeypatch.chdir(tmp_path)
+    assert [reason for reason in obstacles(view) if "target" in reason] == expected
 
 
 # Speed

@@ -6,10 +6,10 @@ import json
 from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from attrs import frozen
 
+from atlas.bundle.findings import digest_file
 from atlas.quantities import Agreement, Quantity, compare
 from atlas.record import RunView
 
@@ -134,8 +134,8 @@ def identical_tables(recorded: RunView, repeated: RunView) -> Mapping[str, bool]
 def obstacles(view: RunView) -> list[str]:
     """Return why a run cannot be repeated on this machine; empty when nothing is known to be missing.
 
-    Looked at are what the record names: a manifest, finished steps, plugins with their versions, local
-    model paths. What a model's files hold is checked as they are opened.
+    Looked at is what the record names: a manifest, finished steps, plugins with their versions, the
+    files of local models with their digests, steps that a person took part in.
     """
     if not view.manifest:
         return ["it was collected by hand, so there is nothing to run"]
@@ -160,13 +160,33 @@ def _missing_plugins(view: RunView) -> Iterator[str]:
 
 
 def _missing_models(view: RunView) -> Iterator[str]:
-    opened = {e.data["target"]: e.data.get("params") for e in view.of("target-fetched")}
+    """Yield local models that are gone or changed; others are fetched by their pinned revision."""
     for name, entry in (view.manifest.get("targets") or {}).items():
-        fetched = opened.get(name)
-        params: Any = json.loads(fetched) if isinstance(fetched, str) else fetched
-        path = (params or entry).get("path")
-        if isinstance(path, str) and not Path(path).exists():
-            yield f"the model of target {name!r} is not here: {path} (the bundle holds no weights)"
+        path = entry.get("path")
+        if not isinstance(path, str):
+            continue
+        model = Path(path)
+        if not model.exists():
+            yield f"the model of target {name!r} is not here: {path} (a bundle holds no weights)"
+            continue
+        for file, sha256 in _weights(view, name).items():
+            place = model / file if model.is_dir() else model
+            if not place.is_file():
+                yield f"the model of target {name!r} lacks the file {file}"
+            elif digest_file(place).sha256 != sha256:
+                yield f"the file {file} of target {name!r} is not the one that was measured"
+
+
+def _weights(view: RunView, target: str) -> Mapping[str, str]:
+    """Return the digests of a target's weight files by name, as the facts of its steps state them."""
+    prefix = "target.sha256:"
+    return {
+        key.removeprefix(prefix): sha256
+        for step in view.manifest.get("steps", ())
+        if step.get("target") == target
+        for key, sha256 in _facts(view, step["id"]).items()
+        if key.startswith(prefix)
+    }
 
 
 def _human_steps(view: RunView) -> Iterator[str]:
