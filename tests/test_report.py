@@ -299,6 +299,7 @@ def test_a_governed_run_is_told_from_question_to_provenance(governed: RunView) -
         "h1: curvature.lambda_max for tier contested is expected to be greater than for tier ground_truth",
         "I expect the contested pair to be sharper.",
         "What came out",
+        "took 1 min 1 s",
         "the loss is 3.2071 nat",
         "114.1171 ± 0.0003",
         "lambda_min is below its residual",

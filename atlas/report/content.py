@@ -36,7 +36,8 @@ class Row:
     kind: str
     converged: bool
     work: str
-    note: str
+    note: int | None
+    """Number of its footnote below the table."""
 
 
 @frozen
@@ -61,6 +62,7 @@ class Step:
     state: str
     checks: tuple[Check, ...]
     rows: tuple[Row, ...]
+    footnotes: tuple[str, ...]
     facts: tuple[tuple[str, str], ...]
     machine: tuple[tuple[str, str], ...]
     seed: str
@@ -187,9 +189,9 @@ def _steps(view: RunView) -> Iterator[Step]:
     started = {e.data["step"]: e for e in view.of("step-started")}
     failed = {e.data["step"]: e for e in view.of("step-failed")}
     instruments = _json(view, "environment/plugins.json").get("instruments", {})
-    quantities: dict[str, list[Row]] = {}
+    quantities: dict[str, list[Quantity]] = {}
     for step, quantity in view.quantities():
-        quantities.setdefault(step, []).append(_row(quantity))
+        quantities.setdefault(step, []).append(quantity)
     for step in dict.fromkeys([*entries, *finished]):
         entry, start, end = entries.get(step, {}), started.get(step), finished.get(step)
         card = instruments.get(entry.get("use"), {})
@@ -204,6 +206,7 @@ def _steps(view: RunView) -> Iterator[Step]:
         else:
             state = "not taken yet" if start is None else "begun"
         answer = f"raw/{step}/answer.md"
+        footnotes = tuple(dict.fromkeys(q.note for q in quantities.get(step, ()) if q.note))
         yield Step(
             id=step,
             use=str(entry.get("use", "")),
@@ -217,18 +220,19 @@ def _steps(view: RunView) -> Iterator[Step]:
                 for e in view.of("step-checked")
                 if e.data["step"] == step and (start is None or e.seq > start.seq)
             ),
-            rows=tuple(quantities.get(step, ())),
+            rows=tuple(_row(quantity, footnotes) for quantity in quantities.get(step, ())),
+            footnotes=footnotes,
             facts=flatten(_json(view, f"raw/{step}/facts.json")),
             machine=flatten(_json(view, f"environment/{step}.json")),
             seed=str(start.data["seed"]) if start is not None else "",
             threads=str(start.data.get("threads", "")) if start is not None else "",
             isolation=str(start.data.get("isolation", "")) if start is not None else "",
-            seconds=str(end.data.get("seconds", "")) if end is not None else "",
+            seconds=_duration(str(end.data.get("seconds", ""))) if end is not None else "",
             answer=_text(view, answer) if answer in view.artifacts else "",
         )
 
 
-def _row(quantity: Quantity) -> Row:
+def _row(quantity: Quantity, footnotes: tuple[str, ...]) -> Row:
     value, _, power = format_quantity(quantity).partition(f" {TIMES} 10^")
     products = [] if quantity.num_matvecs is None else [f"{quantity.num_matvecs} products"]
     samples = [] if quantity.num_samples is None else [f"{quantity.num_samples} samples"]
@@ -241,8 +245,17 @@ def _row(quantity: Quantity) -> Row:
         kind=_KINDS[quantity.uncertainty_kind],
         converged=quantity.converged,
         work=", ".join(products + samples),
-        note=quantity.note,
+        note=footnotes.index(quantity.note) + 1 if quantity.note else None,
     )
+
+
+def _duration(seconds: str) -> str:
+    """Write a journal's seconds for people: `61.2` -> `1 min 1 s`."""
+    try:
+        minutes, rest = divmod(round(float(seconds)), 60)
+    except (ValueError, OverflowError):
+        return seconds
+    return f"{minutes} min {rest} s" if minutes else f"{float(seconds):.2g} s"
 
 
 def _text(view: RunView, path: str) -> str:
