@@ -92,7 +92,10 @@ class Registry:
     def admits(self, card: Card) -> str | None:
         """Return None where a plugin is admitted, else the reason why not."""
         entry = self.entries.get(card.plugin)
-        return entry.refuses(card) if entry is not None else f"it is not in {self.path or 'any registry'}"
+        if entry is None:
+            # The name alone: reasons are kept in run folders, which hold no path of this machine.
+            return f"it is not in {self.path.name if self.path is not None else 'any registry'}"
+        return entry.refuses(card)
 
     def names(self, kind: str) -> tuple[str, ...]:
         """Return the names of a kind that the registry lists, installed or not."""

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from pathlib import Path
 
 import click
 
 from atlas.bundle.bag import opened
-from atlas.bundle.grade import grade, obstacles
+from atlas.bundle.grade import grade, identical_tables, obstacles
 from atlas.cli.terminal import LiveProgress
 from atlas.errors import NotReproducible
 from atlas.quantities import Agreement
+from atlas.record import RunView
 from atlas.run.repetition import repeat
 from atlas.run.workspace import LocalWorkspace
 
 __all__ = ["command"]
+
+
+def _changed_weights(recorded: RunView, repeated: RunView) -> list[str]:
+    """Return the weight files whose digest differs from the record's, `step: file`."""
+    changed = []
+    for step in repeated.finished_steps():
+        path = f"raw/{step}/facts.json"
+        if path in recorded.artifacts and path in repeated.artifacts:
+            before, now = json.loads(recorded.read(path)), json.loads(repeated.read(path))
+            names = [name for name in before if name.startswith("target.sha256:")]
+            changed += [f"{step}: {n.partition(':')[2]}" for n in names if now.get(n) != before[n]]
+    return changed
 
 
 @click.command("reproduce")
@@ -36,9 +50,17 @@ def command(workspace: LocalWorkspace, what: str, keep: Path | None) -> None:
         click.echo(f"{recorded.run_id}: its steps took {seconds:.0f} s when they were recorded")
         with LiveProgress() as progress:
             repeated = repeat(recorded, keep or Path(scratch), workspace.host, progress)
+        changed = _changed_weights(recorded, repeated)
+        if changed:
+            raise NotReproducible(
+                f"not reproducible here: other weights were measured: {', '.join(changed)}",
+                where=recorded.run_id,
+            )
         grades = grade(recorded, repeated)
         for item in grades:
             click.echo(f"  {item}")
+        tables = identical_tables(recorded, repeated)
+        click.echo(f"  {sum(tables.values())} of {len(tables)} raw tables are the same byte for byte")
         worst = max((list(Agreement).index(item.agreement) for item in grades), default=0)
         click.echo(f"{recorded.run_id}: {list(Agreement)[worst].value}")
         if list(Agreement)[worst] is Agreement.DIFFERS:
