@@ -120,6 +120,27 @@ def test_more_eigenvalues_than_dimensions_gives_all_there_are(dense, probes, siz
     assert spectrum.values == pytest.approx(exact)
 
 
+@pytest.mark.parametrize("size", [2, 3, 4, 5])
+def test_start_vectors_that_repeat_in_few_dimensions_are_replaced(dense, probes, size):
+    """Of two sign vectors in two dimensions, every second pair is parallel."""
+    for seed in range(20):
+        sampler = probes(size, seed=seed)
+        observed = thick_restart_lanczos(
+            dense(np.ones(size)), lambda i, draw=sampler: draw.rademacher("start", i), EigenRequest()
+        )
+        assert observed.values == pytest.approx([1.0] * size)
+
+
+@pytest.mark.parametrize("top_k", [2, 5, 8])
+def test_the_budget_holds_for_the_verification_too(dense, probes, top_k):
+    for budget in range(2 * top_k + 4, 2 * top_k + 24):
+        spectrum = solve(
+            dense(np.linspace(-1, 1, 60)), probes, top_k=top_k, max_matvecs=budget, tolerance=1e-9
+        )
+        assert spectrum.num_matvecs <= budget
+        assert len(spectrum.values) >= top_k
+
+
 def test_a_spent_budget_is_said_and_the_residual_stays_true(dense, probes):
     operator = dense(np.linspace(-1, 1, 400))
     spectrum = solve(operator, probes, top_k=3, max_matvecs=12, tolerance=1e-6)

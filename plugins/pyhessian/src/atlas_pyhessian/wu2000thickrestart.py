@@ -68,7 +68,7 @@ class Spectrum:
         residual_norms: `||H v - lambda v||` of unit vectors, by an explicit product each, `[p]`.
         converged: Whether each residual is within the tolerance, `[p]`.
         norm: Estimate of ||H||, the largest magnitude seen.
-        exhausted: The basis spans the whole space, so that `values` are all there is.
+        exhausted: The basis spans the whole space, so that `ritz_values` are the whole spectrum.
         found_by_fresh_starts: Wanted eigenvalues that the first start vector had missed.
         clean_starts: Fresh starts in a row that found nothing new.
         num_matvecs: Products spent.
@@ -155,11 +155,21 @@ def _expand(state: _State, operator: SymmetricOperator, product: torch.Tensor | 
 
 
 def _continue_from(state: _State, vector: torch.Tensor) -> None:
-    """Continue with a vector of one's own, made orthogonal to the basis in place."""
-    for _ in range(2):
-        state.basis.orthogonalise(vector)
+    """Continue with a vector of one's own, made orthogonal to the basis in place.
+
+    In few dimensions a vector of signs may lie in the basis' span; a coordinate that does not takes its
+    place, and while the basis does not span the space there is one.
+    """
+    length, coordinate = reductions.norm(vector), 0
+    while True:
+        for _ in range(2):
+            state.basis.orthogonalise(vector)
+        state.residual_norm = reductions.norm(vector)
+        if state.residual_norm > 100 * torch.finfo(vector.dtype).eps * length:
+            break
+        vector.zero_()[coordinate] = 1.0
+        length, coordinate = 1.0, coordinate + 1
     state.residual = vector
-    state.residual_norm = reductions.norm(vector)
     state.since_fresh = 0
 
 
@@ -232,10 +242,10 @@ def _unmatched(known: Sequence[float], now: Sequence[float], slack: float) -> in
 
 
 def _checked(request: EigenRequest, basis: Basis, goal: int) -> None:
-    if request.max_matvecs < goal + 2:
+    if request.max_matvecs < 2 * goal:
         raise BadInput(
             f"max_matvecs is {request.max_matvecs}: too few for {goal} eigenvalues and their residuals",
-            fix=f"allow at least {goal + 2}; five times as many is usual",
+            fix=f"allow at least {2 * goal}; five times as many is usual",
         )
     if request.tolerance <= 1.5 * basis.rounding:
         raise BadInput(
@@ -300,7 +310,8 @@ def thick_restart_lanczos(
             report(phase, spent, worst / scale if scale else 0.0)
         exhausted = len(basis) == size
         broken = state.residual_norm <= resolution * state.norm
-        last_chance = request.max_matvecs - spent <= len(chosen)
+        reserve = min(goal, len(basis) + 1)
+        last_chance = request.max_matvecs - spent <= reserve
         settled = len(state.theta) >= goal and worst <= stop * state.norm
         if known is not None:
             slack = tolerance * state.norm
@@ -319,7 +330,7 @@ def thick_restart_lanczos(
             verified = _verify(state, operator, chosen, tolerance)
             norm = max(state.norm, *(abs(value) for value in verified.values))
             spent = operator.num_matvecs - started
-            if verified.failed is None or exhausted or request.max_matvecs - spent <= len(chosen):
+            if verified.failed is None or exhausted or request.max_matvecs - spent <= reserve:
                 break
             stop *= 0.5
             if len(basis) == basis.capacity:
