@@ -8,6 +8,7 @@ from atlas_pyhessian.condition import condition_report
 from atlas_pyhessian.hutchinson1989trace import trace
 from atlas_pyhessian.ubaru2017slq import quadrature
 from atlas_pyhessian.wu2000thickrestart import EigenRequest, thick_restart_lanczos
+from attrs import evolve
 
 from atlas.quantities import UncertaintyKind
 
@@ -44,6 +45,17 @@ def test_a_singular_hessian_has_no_condition_number(dense, probes):
     assert "not resolved from zero" in literal.note
 
 
+def test_a_smallest_eigenvalue_within_its_residual_of_zero_gives_none(dense, probes):
+    sampler = probes(3)
+    spectrum = thick_restart_lanczos(
+        dense([3.0, 2.0, 1e-4]), lambda i: sampler.rademacher("start", i), EigenRequest()
+    )
+    blurred = evolve(spectrum, residual_norms=(0.0, 0.0, 1e-3))
+    literal = next(condition_report(blurred, eps=1e-3))
+    assert literal.value is None
+    assert "not resolved from zero" in literal.note
+
+
 def test_a_positive_definite_hessian_has_one_with_its_bound(dense, probes):
     observed = report(dense([8.0, 4.0, 2.0, *np.linspace(0.5, 1, 80)]), probes)
     assert observed["condition_number"].value == pytest.approx(16.0, rel=1e-5)
@@ -73,6 +85,28 @@ def test_effective_rank_and_counts_lie_within_their_errors(dense, probes):
     assert abs(negative.value - (spectrum < -0.09).sum()) <= 4 * negative.uncertainty + 5
     nuclear = observed["nuclear_rank"]
     assert abs(nuclear.value - np.abs(spectrum).sum() / 9) <= 4 * nuclear.uncertainty
+
+
+def test_the_effective_ranks_error_is_its_scatter(dense, probes):
+    """300 estimates; their spread against the mean of their own standard errors."""
+    operator = dense([9.0, 7.0, 3.0, -2.5, *BULK])
+    values, errors = [], []
+    for seed in range(300):
+        sampler = probes(operator.size, seed=seed)
+        spectrum = thick_restart_lanczos(
+            operator, lambda i, s=sampler: s.rademacher("start", i), EigenRequest(top_k=2)
+        )
+        estimate = trace(
+            operator,
+            lambda i, s=sampler: s.rademacher("probe", i),
+            rel_se=None,
+            max_probes=16,
+            spectrum=spectrum,
+        )
+        report = {q.quantity: q for q in condition_report(spectrum, eps=1e-3, trace=estimate)}
+        values.append(report["effective_rank"].value)
+        errors.append(report["effective_rank"].uncertainty)
+    assert np.mean(errors) == pytest.approx(np.std(values), rel=0.15)
 
 
 def test_a_zero_hessian_is_reported_without_a_number(dense, probes):

@@ -60,6 +60,16 @@ def test_a_localised_vector_does_not_overflow_float16():
     assert torch.equal(held.vector(0), vector)
 
 
+def test_small_entries_keep_their_digits_in_float16():
+    """Entries of 1e-6, below float16's normal range until they are scaled by sqrt(n)."""
+    held = basis(1, 100_000, torch.float16)
+    vector = 1e-6 * normal(100_000, 6)
+    vector[0] = 1.0
+    held.append(vector.clone())
+    gap = (held.vector(0) - vector)[1:]
+    assert float(gap.norm()) <= 1e-3 * float(vector[1:].norm())
+
+
 @pytest.mark.parametrize("storage", [torch.float16, torch.float32])
 def test_orthogonalising_removes_the_held_directions(storage):
     held = basis(4, 50_000, storage)
@@ -90,5 +100,7 @@ def test_probes_depend_on_the_parameters_name_and_not_on_its_neighbours():
 
     both, alone = draw(("a", "b"), (9, 40)), draw(("b",), (40,))
     assert torch.equal(both[9:], alone)
+    twins = draw(("a", "b"), (40, 40))
+    assert not torch.equal(twins[:40], twins[40:])
     assert set(both.tolist()) == {-1.0, 1.0}
     assert abs(float(draw(("c",), (100_000,)).mean())) <= 4 / np.sqrt(100_000)
