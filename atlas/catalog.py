@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from attrs import evolve, frozen
@@ -71,6 +71,11 @@ class Offer:
         """The plugin, its distribution and version, for messages."""
         return f"plugin {self.plugin!r}, {self.distribution} {self.version}"
 
+    @property
+    def phase(self) -> Literal["measure", "interpret"]:
+        """The stage that steps of this instrument belong to."""
+        return "interpret" if self.details.get("phase") == "interpret" else "measure"
+
 
 @frozen
 class Card:
@@ -126,14 +131,12 @@ class Catalog:
             if len(who) > 1
         )
 
-    def find(self, kind: str, name: str, *, known: Iterable[str] = (), where: str | None = None) -> Offer:
+    def find(self, kind: str, name: str) -> Offer:
         """Return an offer by name.
 
         Args:
             kind: A key of `KINDS`.
             name: As the manifest writes it.
-            known: Names that a registry lists, installed or not, for suggestions.
-            where: The place in the manifest, for the message.
 
         Raises:
             PluginFault: Two plugins claim the name, or the plugin that offers it is broken.
@@ -144,17 +147,15 @@ class Catalog:
             both = " and ".join(offer.who for offer in found)
             raise PluginFault(
                 f"{KINDS[kind]} {name!r} is offered twice: {both}",
-                where=where,
                 fix="uninstall one of the two distributions",
             )
         if not found:
-            names = sorted({o.name for o in self.offers(kind)} | set(known))
+            names = sorted({o.name for o in self.offers(kind)})
             close = get_close_matches(name, names, n=3)
             hint = f"; did you mean {' or '.join(close)}?" if close else ""
             broken = [f"{card.who}: {card.fault}" for card in self.cards if card.fault]
             raise BadInput(
                 f"no installed plugin offers the {KINDS[kind]} {name!r}{hint}",
-                where=where,
                 fix=(
                     f"choose one of: {', '.join(names) or 'none installed'}"
                     + (f". Plugins that could not be read: {'; '.join(broken)}" if broken else "")
@@ -162,7 +163,7 @@ class Catalog:
             )
         card = self.card(found[0].plugin)
         if card.fault is not None:
-            raise PluginFault(card.fault, where=where, who=card.who)
+            raise PluginFault(card.fault, who=card.who)
         return found[0]
 
     def card(self, plugin: str) -> Card:

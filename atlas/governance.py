@@ -6,7 +6,7 @@ plugin says which gates there are, whether an answer may be sealed, and what the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from attrs import frozen
@@ -14,13 +14,32 @@ from attrs import frozen
 if TYPE_CHECKING:
     from atlas.record import RunView
 
-__all__ = ["Condition", "Gate", "GovernancePolicy", "Problem", "Stage", "Tier", "TierReport"]
+__all__ = [
+    "STAGES",
+    "Condition",
+    "Gate",
+    "GovernancePolicy",
+    "PolicyFactory",
+    "Problem",
+    "Stage",
+    "Tier",
+    "TierReport",
+    "stage_reached",
+]
 
 Stage = Literal["measure", "interpret", "close"]
 """What cannot begin before a gate is answered: the measuring steps, everything that interprets
 their output, or the end of the run."""
 
+STAGES: tuple[Stage, ...] = ("measure", "interpret", "close")
+"""The stages in their order; what comes before the first is `prepare`."""
+
 Tier = Literal["A", "B", "C"]
+
+
+def stage_reached(done: Collection[str]) -> Stage:
+    """Return the stage that a run is in whose `done` stages are over."""
+    return next((stage for stage in STAGES if stage not in done), STAGES[-1])
 
 
 @frozen
@@ -53,6 +72,10 @@ class Problem:
     message: str
     where: str | None = None
     overridable: bool = False
+
+    def __str__(self) -> str:
+        """Render as `where: message`."""
+        return self.message if self.where is None else f"{self.where}: {self.message}"
 
 
 @frozen

@@ -6,21 +6,21 @@ stores status. Event types of the host:
 
 | type | data |
 | --- | --- |
-| `created` | `run_id`, `atlas`, `governed` |
+| `created` | `run_id`, `atlas`, `governed`, optionally `repeats` |
 | `sealed` | `path`, `size`, `sha256`, `role`, optionally `step` |
 | `declared` | `hypotheses` |
-| `record-linked` | `record`, `head`, `length`, `tier`, `folder` |
+| `record-linked` | `record`, `head`, `tier`, `folder` |
 | `gate-opened` | `gate`, `stage`, `title` |
 | `gate-answered` | `gate`, `author`, `path`, `sha256`, `via` |
 | `gate-skipped` | `gate`, `author`, `reason` |
 | `amended` | `gate`, `author`, `path`, `sha256` |
 | `override-signed` | `gate`, `author`, `reason`, `problems` |
-| `inspected` | `what`, `digest`, `problems` |
+| `inspected` | `what`, `inputs`, `problems` |
 | `target-fetched` | `target`, `params` |
 | `step-started` | `step`, `attempt`, `seed`, `inputs`, `isolation`, `threads` |
 | `step-checked` | `step`, `name`, `passed`, `detail` |
 | `step-waiting` | `step`, `ask`, `folder` |
-| `step-finished` | `step`, `attempt`, `seconds` |
+| `step-finished` | `step`, `attempt`, `seconds`, `isolation` |
 | `step-passed-over` | `step`, `absent` |
 | `step-failed` | `step`, `attempt`, `reason`, `message` |
 | `prepared` | (seals the files of the preparation) |
@@ -104,7 +104,7 @@ class Artifact:
 
 @frozen
 class GateState:
-    """A gate as the journal tells it; `text` is the sealed answer without its amendments."""
+    """A gate as the journal tells it: the events that opened, passed and amended it."""
 
     id: str
     opened: Event
@@ -265,6 +265,11 @@ class RunView:
     def waiting_for(self) -> GateState | None:
         """The gate that a person must answer next."""
         return next((g for g in self.gates.values() if not g.passed), None)
+
+    @cached_property
+    def stages_done(self) -> tuple[str, ...]:
+        """The stages that are over, `prepare` first."""
+        return tuple(e.data["stage"] for e in self.of("stage-done"))
 
     def finished_steps(self) -> tuple[str, ...]:
         """Return the ids of the steps that ended with a validated result."""

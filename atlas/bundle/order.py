@@ -13,13 +13,14 @@ from attrs import define, field
 
 from atlas.bundle.findings import Finding
 from atlas.errors import BadInput
+from atlas.governance import STAGES
 from atlas.randomness import derive_seed
 from atlas.record import JOURNAL, Event, RunView
 from atlas.run.paths import check_path
 
 __all__ = ["check_order", "check_seeds", "check_shapes"]
 
-_STAGES = ("prepare", "measure", "interpret", "close")
+_STAGES = ("prepare", *STAGES)
 _FIELDS: Mapping[str, Mapping[str, type]] = {
     "created": {"run_id": str, "atlas": str, "governed": bool},
     "sealed": {"path": str, "size": int, "sha256": str, "role": str},
@@ -134,7 +135,7 @@ def _gate_opened(data: Mapping[str, Any], story: _Story) -> Iterator[str]:
     if gate not in story.waited:
         if stage == "measure" and story.attempts:
             yield f"the gate {gate} ought to hold back the measurement, and a step had started"
-        before = {"measure": "prepare", "interpret": "measure", "close": "interpret"}.get(stage)
+        before = dict(zip(STAGES, _STAGES, strict=False)).get(stage)
         if before is None:
             yield f"{stage} is no stage of a run"
         elif before not in story.stages:

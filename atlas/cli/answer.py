@@ -22,9 +22,10 @@ def command(
 ) -> None:
     """Answer GATE of RUN: a checklist, or the output that a step waits for."""
     root = workspace.find(run)
+    template = workspace.template(root, gate)
     author = signed(by, workspace.operator(root))
     draft = workspace.draft(root, gate)
-    data, via = obtain(file, workspace.template(root, gate), draft)
-    workspace.answer_bytes(root, gate, data, author=author, via=via, override=override)
+    data, via = obtain(file, template, draft)
+    workspace.answer(str(root), gate, data, author=author, via=via, override=override)
     draft.unlink(missing_ok=True)
     click.echo(f"sealed: {gate} of {root.name}\nnext: atlas resume {root.name}")

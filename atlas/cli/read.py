@@ -33,14 +33,14 @@ def command(
     """
     gate = f"read-{number}"
     root = workspace.find(run)
+    template = "" if amend else workspace.template(root, gate)
     author = signed(by, workspace.operator(root))
     draft = workspace.draft(root, gate + ("-amendment" if amend else ""))
-    template = "" if amend else workspace.template(root, gate)
     data, via = obtain(file, template, draft)
     if amend:
         path = workspace.amend(root, gate, data, author=author)
         click.echo(f"amended: {path}")
     else:
-        workspace.answer_bytes(root, gate, data, author=author, via=via, override=override)
+        workspace.answer(str(root), gate, data, author=author, via=via, override=override)
         click.echo(f"sealed: {gate} of {root.name}\nnext: atlas resume {root.name}")
     draft.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ from attrs import field, frozen
 
 from atlas.catalog import Offer
 
-__all__ = ["SOURCE_KEYS", "Reference", "Resolved", "Step", "in_order", "source_params"]
+__all__ = ["SOURCE_KEYS", "Reference", "Resolved", "Step", "in_order", "references", "source_params"]
 
 SOURCE_KEYS: Mapping[str, tuple[str, ...]] = {
     "targets": ("use",),
@@ -71,11 +71,6 @@ class Step:
     isolation: str
     network: bool
 
-    @property
-    def phase(self) -> str:
-        """`measure`, or `interpret` for what must not begin before Read #1."""
-        return str(self.offer.details.get("phase", "measure"))
-
     def needs(self, what: str) -> Any:
         """Return what the instrument or an offer its parameters name needs: the largest, or any."""
         values = [offer.details.get("needs", {}).get(what) for offer in (self.offer, *self.others)]
@@ -130,17 +125,18 @@ class Resolved:
         return source_params(kind, entry, self.offers[kind, entry["use"]])
 
 
-def in_order(sees: Mapping[str, Iterable[Reference]]) -> tuple[str, ...]:
-    """Return step ids so that each comes after those whose results it sees, else as given.
+def references(step: Mapping[str, Any]) -> tuple[Reference, ...]:
+    """Return what a step of a resolved manifest sees."""
+    return tuple(Reference.parse(item["from"]) for item in step.get("sees") or ())
 
-    Args:
-        sees: What each step sees, without circles, in the manifest's order.
-    """
-    ordered: list[str] = []
-    pending = list(sees)
+
+def in_order(steps: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
+    """Return resolved steps so that each comes after those whose results it sees, else as given."""
+    ordered: list[Mapping[str, Any]] = []
+    pending = list(steps)
     while pending:
-        waiting = set(pending)
-        ready = next(name for name in pending if not any(r.step in waiting - {name} for r in sees[name]))
+        waiting = {step["id"] for step in pending}
+        ready = next(step for step in pending if not any(r.step in waiting for r in references(step)))
         pending.remove(ready)
         ordered.append(ready)
     return tuple(ordered)

@@ -12,8 +12,8 @@ from typing import Any, Literal
 from attrs import frozen
 
 from atlas.catalog import Catalog, Offer
-from atlas.governance import Gate, GovernancePolicy
-from atlas.manifest.model import Reference, in_order
+from atlas.governance import STAGES, Gate, GovernancePolicy
+from atlas.manifest.model import in_order, references
 from atlas.manifest.structure import annotated
 from atlas.record import RunView
 
@@ -70,31 +70,20 @@ def plan(
         BadInput, PluginFault: A plugin that the run names is not installed here, or broken.
     """
     gates = policy.gates() if policy is not None else ()
-    steps = {step["id"]: step for step in data["steps"]}
-    offers = {name: catalog.find("instruments", step["use"]) for name, step in steps.items()}
-    order = in_order({name: _references(step) for name, step in steps.items()})
+    steps = [(step, catalog.find("instruments", step["use"])) for step in in_order(data["steps"])]
     lines: list[PlanLine] = []
     blocked: str | None = None
-    for stage in ("measure", "interpret", "close"):
+    for stage in STAGES:
         for gate in (gate for gate in gates if gate.stage == stage):
             line = _gate(gate, view, blocked)
             blocked = blocked or (f"gate {gate.id}" if line.action == "WAIT" else None)
             lines.append(line)
-        for name in order:
-            if stage == _phase(offers[name]):
-                line = _step(steps[name], offers[name], catalog, view, blocked)
-                if line.action == "WAIT" and blocked is None:
-                    blocked = f"step {name}"
+        for step, offer in steps:
+            if stage == offer.phase:
+                line = _step(step, offer, catalog, view, blocked)
+                blocked = blocked or (f"step {line.id}" if line.action == "WAIT" else None)
                 lines.append(line)
     return tuple(lines)
-
-
-def _phase(offer: Offer) -> str:
-    return "interpret" if offer.details.get("phase") == "interpret" else "measure"
-
-
-def _references(step: Mapping[str, Any]) -> tuple[Reference, ...]:
-    return tuple(Reference.parse(item["from"]) for item in step.get("sees") or ())
 
 
 def _gate(gate: Gate, view: RunView | None, blocked: str | None) -> PlanLine:
@@ -113,9 +102,14 @@ def _step(
 ) -> PlanLine:
     name = step["id"]
     action: Action
+    gate = view.gates.get(name) if view is not None else None
     if view is not None and name in view.finished_steps():
         action, reason = "DONE", f"sealed {_digest(view, name)}"
-    elif view is not None and name in view.gates and not view.gates[name].passed:
+    elif gate is not None and gate.skipped is not None:
+        action, reason = "DONE", f"skipped by {gate.skipped.data['author']}"
+    elif view is not None and any(e.data["step"] == name for e in view.of("step-passed-over")):
+        action, reason = "DONE", "passed over: what it sees was skipped"
+    elif gate is not None and not gate.passed:
         action, reason = "WAIT", "for a person's answer"
     elif blocked is not None:
         action, reason = "WAIT", blocked
@@ -128,7 +122,7 @@ def _step(
         action,
         reason,
         tuple(_needs(step, offer, catalog)),
-        tuple(str(reference) for reference in _references(step)),
+        tuple(str(reference) for reference in references(step)),
     )
 
 

@@ -67,14 +67,14 @@ def _check_read(
         )
     elif stage == "close":
         draft.wrong(at, f"{reference.part} is written after all steps", "remove the reference")
-    elif stage == "interpret" and step.phase == "measure":
+    elif stage == "interpret" and step.offer.phase == "measure":
         draft.wrong(
             at, f"{reference.part} is written after the measurements, of which this is one", "see read-0"
         )
 
 
 def _check_part(draft: Draft, seen: Step, reference: Reference, at: tuple[str | int, ...]) -> None:
-    known = ["raw", *tables(seen.offer), *(["answer"] if seen.phase == "interpret" else [])]
+    known = ["raw", *tables(seen.offer), *(["answer"] if seen.offer.phase == "interpret" else [])]
     if reference.part not in known:
         draft.wrong(
             at,
@@ -89,7 +89,7 @@ def _check_order(
     circle = _circle(by_id, step.id, seen)
     if circle:
         draft.wrong(at, f"steps see each other in a circle: {' -> '.join(circle)}", "remove one reference")
-    elif by_id[seen].phase == "interpret" and step.phase == "measure":
+    elif by_id[seen].offer.phase == "interpret" and step.offer.phase == "measure":
         draft.wrong(at, f"`{seen}` interprets, so it runs after this measurement", "remove the reference")
 
 

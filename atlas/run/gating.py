@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from atlas.errors import BadInput, WaitingForHuman
-from atlas.governance import Gate, GovernancePolicy, Problem, Stage
+from atlas.governance import Gate, GovernancePolicy, Stage, stage_reached
 from atlas.run.store import Deposit, Store
 
 if TYPE_CHECKING:
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LARGEST_ANSWER",
-    "STAGES",
     "amend",
     "answer",
     "ask",
@@ -26,9 +24,8 @@ __all__ = [
     "reachable",
     "skip",
     "step_gate",
+    "turn",
 ]
-
-STAGES: tuple[Stage, ...] = ("measure", "interpret", "close")
 
 LARGEST_ANSWER = 2 * 2**20
 """Bytes beyond which nothing is sealed as the answer to a step."""
@@ -82,15 +79,44 @@ def reachable(view: RunView, policy: GovernancePolicy | None) -> Gate | None:
     waiting = view.waiting_for
     if waiting is not None and any(e.data["step"] == waiting.id for e in view.of("step-waiting")):
         return step_gate(view, waiting.id)
-    done = {e.data["stage"] for e in view.of("stage-done")}
-    reached = next((s for s in STAGES if s not in done), STAGES[-1])
-    return next_gate(view, policy, reached)
+    return next_gate(view, policy, stage_reached(view.stages_done))
 
 
-def _list(problems: Sequence[Problem]) -> str:
-    return "\n".join(
-        f"  - {problem.where + ': ' if problem.where else ''}{problem.message}" for problem in problems
-    )
+def turn(view: RunView, policy: GovernancePolicy | None, gate_id: str) -> Gate:
+    """Return a gate if it is the one to be answered now.
+
+    Raises:
+        BadInput: It is sealed already, it is another gate's turn or nobody's, or the run is over.
+    """
+    if view.state in ("done", "abandoned"):
+        raise BadInput(f"{view.run_id} is {view.state}; its answers are final", fix="amend a Read instead")
+    gate = reachable(view, policy)
+    if gate is not None and gate.id == gate_id:
+        return gate
+    passed = view.gates.get(gate_id)
+    if passed is not None and passed.passed:
+        number = gate_id.removeprefix("read-")
+        raise BadInput(
+            f"{gate_id} is sealed already and stays as it is",
+            fix=f"atlas read {number} {view.run_id} --amend" if number != gate_id else None,
+        )
+    whose = f"it is the turn of {gate.id}" if gate is not None else "no gate is to be answered now"
+    raise BadInput(f"{gate_id} cannot be answered now: {whose}", fix=f"atlas status {view.run_id}")
+
+
+def _decoded(data: bytes, what: str) -> str:
+    """Return what a person wrote, with LF line ends.
+
+    Raises:
+        BadInput: It is not UTF-8, or empty.
+    """
+    try:
+        text = data.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"the {what} is not UTF-8 text: {error}", fix="save the file as UTF-8") from error
+    if not text.strip():
+        raise BadInput(f"the {what} is empty", fix="write it, save the file, then repeat the command")
+    return text
 
 
 def answer(
@@ -112,27 +138,10 @@ def answer(
             problems with it that were not overridden. Nothing is sealed then.
     """
     view = journal.view()
-    if view.state in ("done", "abandoned"):
-        raise BadInput(f"{view.run_id} is {view.state}; its answers are final", fix="amend a Read instead")
-    gate = reachable(view, policy)
-    if gate is None or gate.id != gate_id:
-        passed = view.gates.get(gate_id)
-        if passed is not None and passed.passed:
-            number = gate_id.removeprefix("read-")
-            raise BadInput(
-                f"{gate_id} is sealed already and stays as it is",
-                fix=f"atlas read {number} {view.run_id} --amend" if number != gate_id else None,
-            )
-        turn = f"it is the turn of {gate.id}" if gate is not None else "no gate is to be answered now"
-        raise BadInput(f"{gate_id} cannot be answered now: {turn}", fix=f"atlas status {view.run_id}")
+    gate = turn(view, policy, gate_id)
     if not author.strip():
         raise BadInput("an answer needs its author", fix='add --by "Your Name"')
-    try:
-        text = data.decode("utf-8-sig").replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        raise BadInput(f"the answer is not UTF-8 text: {error}", fix="save the file as UTF-8") from error
-    if not text.strip():
-        raise BadInput("the answer is empty")
+    text = _decoded(data, "answer")
     is_step = any(e.data["step"] == gate.id for e in view.of("step-waiting"))
     if is_step:
         _check_brought(view, gate.id, text)
@@ -140,8 +149,9 @@ def answer(
     firm = [p for p in problems if not p.overridable]
     if firm or (problems and override is None):
         soft = [] if firm else list(problems)
+        listed = "\n".join(f"  - {problem}" for problem in problems)
         raise BadInput(
-            f"{gate.id} is not sealed yet:\n{_list(problems)}",
+            f"{gate.id} is not sealed yet:\n{listed}",
             fix="reword it and answer again"
             + ('; or sign it as it is, which lowers the tier: --override "REASON"' if soft else ""),
         )
@@ -195,14 +205,13 @@ def amend(journal: Journal, store: Store, gate_id: str, data: bytes, *, author: 
     """Seal an addition to a sealed Read and return its path; the Read itself stays as it is.
 
     Raises:
-        BadInput: There is no sealed Read of that name, or the text is empty.
+        BadInput: There is no sealed Read of that name, or the text is empty or not UTF-8.
     """
     view = journal.view()
     state = view.gates.get(gate_id)
     if state is None or state.answered is None:
         raise BadInput(f"{gate_id} is not sealed, so there is nothing to amend")
-    if not data.strip():
-        raise BadInput("the amendment is empty")
+    _decoded(data, "amendment")
     sealed = Path(str(state.answered.data["path"]))
     path = sealed.with_name(f"{sealed.stem}.amendment-{len(state.amendments) + 1}{sealed.suffix}").as_posix()
     store.seal_together(
@@ -215,9 +224,8 @@ def amend(journal: Journal, store: Store, gate_id: str, data: bytes, *, author: 
 
 def _failed_interpretation(view: RunView, step: str) -> Gate | None:
     """Return a gate for an interpreting step whose last attempt failed; a measurement is not skipped."""
-    stages = {event.data["stage"] for event in view.of("stage-done")}
     attempts = [e for e in view.of("step-started", "step-failed", "step-finished") if e.data["step"] == step]
-    if "measure" not in stages or not attempts or attempts[-1].type != "step-failed":
+    if "measure" not in view.stages_done or not attempts or attempts[-1].type != "step-failed":
         return None
     return Gate(step, f"Answer to step {step}", "interpret", f"answers/{step}.md", "", "")
 
@@ -235,6 +243,6 @@ def skip(
     if gate is None or gate.id != gate_id:
         raise BadInput(f"{gate_id} cannot be skipped now", fix=f"atlas status {view.run_id}")
     if not reason.strip():
-        raise BadInput("a skipped gate needs a reason")
+        raise BadInput("a skipped gate needs a reason", fix='add --reason "..."')
     open_gate(journal, gate)
     journal.append("gate-skipped", {"gate": gate_id, "author": author, "reason": reason})

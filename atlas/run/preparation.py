@@ -110,7 +110,7 @@ def _gather(host: Host, resolved: Resolved) -> tuple[StimulusItem, ...]:
 
 
 def _refuse(problems: Iterable[Problem], what: str) -> None:
-    listed = [f"  - {p.where + ': ' if p.where else ''}{p.message}" for p in problems]
+    listed = [f"  - {problem}" for problem in problems]
     if listed:
         raise BadInput("\n".join([f"{what}:", *listed]))
 

@@ -16,7 +16,7 @@ from atlas.record import RunView
 from atlas.run.identity import RUN_ID, allocate
 from atlas.run.journal import Journal
 from atlas.run.preparation import pin_plugins
-from atlas.run.stages import advance, phase
+from atlas.run.stages import advance
 from atlas.run.store import Deposit, Store
 
 __all__ = ["repeat"]
@@ -68,7 +68,9 @@ def _manifest(recorded: RunView, host: Host) -> dict[str, Any]:
     data["governance"] = "none"
     data["seed_policy"] = "declared"
     data["declare"] = []
-    data["steps"] = [step for step in data["steps"] if phase(host.catalog, step) == "measure"]
+    data["steps"] = [
+        s for s in data["steps"] if host.catalog.find("instruments", s["use"]).phase == "measure"
+    ]
     return data
 
 

@@ -8,21 +8,21 @@ Every arrow is a line of the journal, so a run that was cut off anywhere goes on
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from atlas.catalog import Catalog
 from atlas.contracts import Progress
 from atlas.errors import BadInput, IntegrityBroken
-from atlas.governance import Condition, GovernancePolicy, Stage, TierReport
+from atlas.governance import STAGES, Condition, GovernancePolicy, Stage, TierReport
 from atlas.host import Host
+from atlas.manifest.model import in_order
 from atlas.record import RunView
-from atlas.run.gating import STAGES, ask, next_gate, open_gate, step_gate
+from atlas.run.gating import ask, next_gate, open_gate, step_gate
 from atlas.run.journal import Journal
 from atlas.run.stepper import Stepper, resolve_sees
 from atlas.run.store import Store
 
-__all__ = ["advance", "load_policy", "phase", "steps_of", "tier_of"]
+__all__ = ["advance", "check_sealed", "load_policy", "tier_of"]
 
 UNGOVERNED = TierReport.of(
     (
@@ -48,27 +48,6 @@ def load_policy(host: Host, manifest: Mapping[str, Any]) -> GovernancePolicy | N
 def tier_of(view: RunView, policy: GovernancePolicy | None) -> TierReport:
     """Compute a run's tier; without a policy it is C."""
     return UNGOVERNED if policy is None else policy.tier(view)
-
-
-def phase(catalog: Catalog, step: Mapping[str, Any]) -> Stage:
-    """Return the stage that a step belongs to, as its instrument's card says."""
-    offer = catalog.find("instruments", step["use"])
-    return "interpret" if offer.details.get("phase") == "interpret" else "measure"
-
-
-def steps_of(view: RunView, catalog: Catalog, stage: Stage) -> Iterator[Mapping[str, Any]]:
-    """Yield the steps of a stage so that each comes after the steps whose results it sees."""
-    pending = [s for s in view.manifest["steps"] if phase(catalog, s) == stage]
-    names = {step["id"] for step in pending}
-    while pending:
-        waiting = {step["id"] for step in pending}
-        ready = next(
-            step
-            for step in pending
-            if not waiting & {r["from"].partition(".")[0] for r in step.get("sees") or ()} & names
-        )
-        pending.remove(ready)
-        yield ready
 
 
 def advance(
@@ -101,18 +80,19 @@ def advance(
         return view
     if view.state == "abandoned":
         raise BadInput(f"{view.run_id} was abandoned", fix="start a new run")
-    if not any(e.data["stage"] == "prepare" for e in view.of("stage-done")):
+    if "prepare" not in view.stages_done:
         raise BadInput(
             f"{view.run_id} was cut off while it was being prepared; nothing was measured",
             fix="start it again with: atlas run MANIFEST",
         )
     check_sealed(view)
     stepper = Stepper(journal, store, host, policy, progress, seeds or {})
+    steps = [(s, host.catalog.find("instruments", s["use"]).phase) for s in in_order(view.manifest["steps"])]
     for stage in STAGES:
         _pass_gates(journal, policy, stage)
-        if any(e.data["stage"] == stage for e in journal.view().of("stage-done")):
+        if stage in journal.view().stages_done:
             continue
-        for step in steps_of(journal.view(), host.catalog, stage) if stage != "close" else ():
+        for step in (step for step, phase in steps if phase == stage):
             _take(step, stage, journal, policy, stepper)
         journal.append("stage-done", {"stage": stage})
     report = tier_of(journal.view(), policy)
@@ -205,7 +185,7 @@ def _inspect(step: Mapping[str, Any], journal: Journal, policy: GovernancePolicy
         },
     )
     if found:
-        listed = "\n".join(f"  - {p.where + ': ' if p.where else ''}{p.message}" for p in found)
+        listed = "\n".join(f"  - {problem}" for problem in found)
         raise BadInput(
             f"what step {step['id']} would be given is not clean:\n{listed}",
             fix=f'atlas skip {view.run_id} {step["id"]} --reason "..." ends the run without it',

@@ -80,11 +80,13 @@ class LocalWorkspace:
         return "" if governance == "none" else str(governance.get("operator") or "")
 
     def template(self, root: Path, gate_id: str) -> str:
-        """Return the document that a gate's answer starts from."""
+        """Return the document that a gate's answer starts from.
+
+        Raises:
+            BadInput: It is not that gate's turn.
+        """
         view = open_record(root)
-        policy = self.policy(view)
-        gates = policy.gates() if policy is not None else ()
-        return next((gate.template for gate in gates if gate.id == gate_id), "")
+        return gating.turn(view, self.policy(view), gate_id).template
 
     def notes(self, root: Path) -> tuple[str, ...]:
         """Return what the user should know of a run that was prepared, such as caps on its tier."""
@@ -163,37 +165,16 @@ class LocalWorkspace:
         self,
         run: str,
         gate: str,
-        text: str,
+        text: str | bytes,
         *,
         author: str,
         via: str,
         evidence: Path | None = None,
         override: str | None = None,
     ) -> None:
-        """Seal a person's answer; see `atlas.contracts.Workspace`."""
-        self.answer_bytes(
-            self.find(run),
-            gate,
-            text.encode("utf-8"),
-            author=author,
-            via=via,
-            evidence=evidence,
-            override=override,
-        )
-
-    def answer_bytes(
-        self,
-        root: Path,
-        gate: str,
-        data: bytes,
-        *,
-        author: str,
-        via: str,
-        evidence: Path | None = None,
-        override: str | None = None,
-    ) -> None:
-        """Seal an answer byte for byte."""
-        with self._open(root) as (journal, store, policy):
+        """Seal a person's answer, bytes as they are; see `atlas.contracts.Workspace`."""
+        data = text.encode("utf-8") if isinstance(text, str) else text
+        with self._open(self.find(run)) as (journal, store, policy):
             gating.answer(
                 journal,
                 store,

@@ -28,7 +28,7 @@ def installed_phase() -> Callable[[Step], str]:
         except AtlasError:
             sees_judgement = any(s.startswith("read-") or s.endswith(".answer") for s in _sources(step))
             return "interpret" if sees_judgement else "measure"
-        return str(offer.details.get("phase", "measure"))
+        return offer.phase
 
     return phase
 

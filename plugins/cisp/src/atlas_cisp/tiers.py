@@ -165,9 +165,12 @@ def _planned(order: Order) -> Condition:
     view = order.view
     interpreting = {e.data["step"] for e in order.interpreting}
     sees = {s["id"]: s for s in view.manifest.get("steps") or ()}
-    phase = lambda step: "interpret" if step["id"] in interpreting else "measure"  # noqa: E731 - one name, one use
     started = {e.data["step"] for e in (*order.measuring, *order.interpreting)}
     plan = {**view.manifest, "steps": [s for key, s in sees.items() if key in started]}
+
+    def phase(step: Mapping[str, Any]) -> str:
+        return "interpret" if step["id"] in interpreting else "measure"
+
     faults = [p.message for p in plan_problems(plan, phase) if not p.overridable]
     faults += [f for e in order.interpreting for f in _strangers(e)]
     faults += [

@@ -9,15 +9,12 @@ from attrs import frozen
 
 from atlas.contracts import Workspace
 from atlas.errors import BadInput
-from atlas.governance import Gate, Stage
-from atlas.record import RunView
+from atlas.governance import Gate, stage_reached
 from atlas_cisp.gates import GATES, ITEMS, SANITISATION
 from atlas_cisp.workbook.layout import OPERATOR, PREDICTION
 from atlas_cisp.workbook.read import Filled, number
 
 __all__ = ["Outcome", "answer_of", "seal_answers"]
-
-_STAGES: tuple[Stage, ...] = ("measure", "interpret", "close")
 
 
 @frozen
@@ -56,11 +53,6 @@ def answer_of(gate: Gate, filled: Filled) -> tuple[str, tuple[str, ...]]:
     return text + "\n", ()
 
 
-def _reached(view: RunView) -> Stage:
-    done = {event.data["stage"] for event in view.of("stage-done")}
-    return next((stage for stage in _STAGES if stage not in done), "close")
-
-
 def seal_answers(
     workspace: Workspace, run: str, filled: Filled, *, author: str | None, override: str | None
 ) -> Outcome:
@@ -89,7 +81,7 @@ def seal_answers(
             continue
         text, missing = answer_of(gate, filled)
         waiting = view.waiting_for
-        turn = gate.stage == _reached(view) and (waiting is None or waiting.id == gate.id)
+        turn = gate.stage == stage_reached(view.stages_done) and (waiting is None or waiting.id == gate.id)
         if not turn:
             return Outcome(tuple(sealed), (), _filled_after(gate, filled))
         if missing:
