@@ -160,6 +160,18 @@ def test_a_float16_basis_meets_its_certificate(dense, probes):
     assert extremes(spectrum.values, 3) == pytest.approx(extremes(long_tail(1500), 3), abs=1e-4)
 
 
+def test_rounding_that_restarts_pile_up_is_repaired_from_the_explicit_residual(dense, probes):
+    """Every restart rounds the basis again, unseen by the recurrence; verification sees it."""
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        heads = rng.uniform(0.85, 1, 6) * rng.choice([-1, 1], 6)
+        spectrum = np.concatenate([heads, rng.uniform(-0.8, 0.8, 400)])
+        operator = dense(spectrum, seed=seed, dtype=torch.float32)
+        observed = solve(operator, probes, top_k=3, storage=torch.float16, max_matvecs=400)
+        assert all(observed.converged), seed
+        assert extremes(observed.values, 3) == pytest.approx(extremes(spectrum, 3), abs=1e-4)
+
+
 def test_a_tolerance_below_the_rounding_of_the_basis_is_refused(dense, probes):
     operator = dense(long_tail(), dtype=torch.float32)
     with pytest.raises(BadInput, match="below what the stored basis can certify"):

