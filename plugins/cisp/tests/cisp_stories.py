@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 from atlas_cisp.gates import GATES, ITEMS
 from attrs import define, field
@@ -250,18 +249,3 @@ class Story:
 
 
 Tell = Callable[..., RunView]
-
-
-@pytest.fixture
-def tell(tmp_path: Path) -> Tell:
-    """Return a function that makes a run of these moves, its world changed by keywords, and views it."""
-
-    def make(moves: Iterable[str] = MOVES, **world: Any) -> RunView:
-        root = tmp_path / "runs" / RUN_ID
-        with Journal.create(root) as journal:
-            story = Story(root, journal, **world)
-            for name in moves:
-                story.move(name)
-        return open_record(root)
-
-    return make

@@ -3,9 +3,8 @@ from __future__ import annotations
 import pytest
 from atlas_cisp.gates import GATES, READS, complete, template
 from atlas_cisp.policy import CispPolicy
-
-from .conftest import READS as TEXTS
-from .conftest import TICKED, Tell
+from cisp_stories import READS as TEXTS
+from cisp_stories import TICKED, Tell
 
 POLICY = CispPolicy({"use": "cisp", "version": "1.1"})
 

@@ -5,10 +5,9 @@ from typing import Any
 import pytest
 from atlas_cisp.policy import CispPolicy
 from attrs import evolve
+from cisp_stories import MOVES, QUANTITIES_MEASURED, Tell
 
 from atlas.record import RunView
-
-from .conftest import MOVES, QUANTITIES_MEASURED, Tell
 
 STABLE, LOSS, PACKAGE, READS, LINKS, RECORD = range(6)
 

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import click
 from atlas_cisp.policy import CispPolicy
+from cisp_stories import Tell
 
 from atlas.cli import _atlas
-
-from .conftest import Tell
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "governed-run.md").read_text(encoding="utf-8")
 

@@ -7,14 +7,13 @@ import pytest
 from atlas_cisp.commands import link
 from atlas_cisp.links import link_sheet, shown, sign
 from atlas_cisp.report import link_section
+from cisp_stories import MOVES, QUANTITIES_MEASURED, RECORD_ID, RUN_ID, Tell, record_by_hand
 from click.testing import CliRunner
 
 from atlas.catalog import discover
 from atlas.errors import BadInput
 from atlas.host import Host
 from atlas.run.workspace import LocalWorkspace
-
-from .conftest import MOVES, QUANTITIES_MEASURED, RECORD_ID, RUN_ID, Tell, record_by_hand
 
 OTHER = "BSA-SML-20261121-001"
 

@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 from atlas_cisp.plan import plan_problems
 from atlas_cisp.policy import CispPolicy
-
-from .conftest import MANIFEST
+from cisp_stories import MANIFEST
 
 
 def phase(step: Any) -> str:

@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 from atlas_cisp.policy import CispPolicy
+from cisp_stories import MANIFEST, MOVES, PAIRS, READS, RECORD_ID, TICKED, Tell
 
 from atlas.governance import TierReport
 from atlas.record import RunView, open_record
-
-from .conftest import MANIFEST, MOVES, PAIRS, READS, RECORD_ID, TICKED, Tell
 
 
 def graded(view: RunView) -> TierReport:
@@ -145,7 +144,7 @@ def test_an_edited_record_no_longer_supports_the_run(tell: Tell, name: str) -> N
 
 
 def test_a_record_that_was_replaced_no_longer_supports_the_run(tell: Tell) -> None:
-    from .conftest import record_by_hand
+    from cisp_stories import record_by_hand
 
     view = tell()
     folder = view.root / "records" / RECORD_ID

@@ -13,6 +13,7 @@ from atlas_cisp.workbook.filling import seal_answers
 from atlas_cisp.workbook.layout import SHEETS, visible
 from atlas_cisp.workbook.read import number, open_elsewhere, read_back
 from atlas_cisp.workbook.write import new_copy
+from cisp_stories import MOVES, READS, RUN_ID, Tell
 from click.testing import CliRunner, Result
 from openpyxl import load_workbook
 from openpyxl.cell import MergedCell
@@ -20,8 +21,6 @@ from openpyxl.cell import MergedCell
 from atlas.errors import BadInput, WaitingForHuman
 from atlas.record import RunView
 from atlas.run.workspace import LocalWorkspace
-
-from .conftest import MOVES, READS, RUN_ID, Tell
 
 FRESH, MEASURED, INTERPRETED, WHOLE = MOVES[:5], MOVES[:10], MOVES[:14], MOVES
 TICKS = {f"san_item_{n}": "☑" for n in range(1, len(ITEMS) + 1)}
@@ -394,7 +393,7 @@ def test_hostile_texts_are_shown_as_text(tell: Tell) -> None:
 
 
 def _answers() -> dict[str, str]:
-    from .conftest import TICKED
+    from cisp_stories import TICKED
 
     return {"sanitisation": TICKED, **READS}
 
@@ -418,7 +417,7 @@ def test_what_import_prints_survives_a_cp1252_console(tell: Tell) -> None:
 
 
 def test_a_run_that_is_not_governed_has_no_workbook(tell: Tell) -> None:
-    from .conftest import MANIFEST
+    from cisp_stories import MANIFEST
 
     view = tell(FRESH, manifest={**MANIFEST, "governance": "none"})
     outcome = call(view, "new", RUN_ID)
