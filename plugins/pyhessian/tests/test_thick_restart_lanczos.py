@@ -131,9 +131,13 @@ def test_start_vectors_that_repeat_in_few_dimensions_are_replaced(dense, probes,
         assert observed.values == pytest.approx([1.0] * size)
 
 
-@pytest.mark.parametrize("top_k", [2, 5, 8])
+@pytest.mark.parametrize("top_k", [3, 5, 8])
 def test_the_budget_holds_for_the_verification_too(dense, probes, top_k):
-    for budget in range(2 * top_k + 4, 2 * top_k + 24):
+    least = 2 * (top_k + 2)
+    for budget in (top_k + 4, least - 1):
+        with pytest.raises(BadInput, match="too few for"):
+            solve(dense(np.linspace(-1, 1, 60)), probes, top_k=top_k, max_matvecs=budget)
+    for budget in range(least, least + 20):
         spectrum = solve(
             dense(np.linspace(-1, 1, 60)), probes, top_k=top_k, max_matvecs=budget, tolerance=1e-9
         )

