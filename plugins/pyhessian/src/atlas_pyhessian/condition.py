@@ -15,8 +15,9 @@ import math
 from collections.abc import Iterator, Sequence
 
 from atlas.quantities import Quantity
-from atlas_pyhessian.hutchinson1989trace import Estimate, TraceEstimate
-from atlas_pyhessian.ubaru2017slq import Quadrature, absolute_sum, count_between
+from atlas_pyhessian.golub1973nodes import Bracket, absolute_sum_bracket, count_bracket
+from atlas_pyhessian.hutchinson1989trace import TraceEstimate
+from atlas_pyhessian.ubaru2017slq import Quadrature
 from atlas_pyhessian.wu2000thickrestart import Spectrum
 
 __all__ = ["condition_report"]
@@ -117,17 +118,17 @@ def _kappa(pairs: Sequence[tuple[float, float]], spectrum: Spectrum, eps: float)
     )
 
 
-def _interval(name: str, estimate: Estimate, num_matvecs: int, note: str) -> Quantity:
+def _interval(name: str, bracket: Bracket, num_matvecs: int, note: str, *, unit: float = 1.0) -> Quantity:
     return Quantity(
         name,
-        estimate.value,
-        estimate.standard_error,
-        "standard_error",
+        bracket.value / unit,
+        (bracket.high - bracket.low) / 2 / unit,
+        "interval_95",
         num_matvecs=num_matvecs,
-        num_samples=estimate.num_samples,
-        low=estimate.low,
-        high=estimate.high,
-        note=note,
+        num_samples=bracket.num_samples,
+        low=bracket.low / unit,
+        high=bracket.high / unit,
+        note=note + "; the interval holds what the quadrature cannot resolve",
     )
 
 
@@ -202,18 +203,10 @@ def condition_report(
     if len(rules) >= 2 and spectrum.norm > 0:
         edge = eps * abs(pairs[0][0])
         known = spectrum.ritz_values
-        below = count_between(rules, known, -edge, edge)
+        below = count_bracket(rules, known, -edge, edge)
         yield _interval("count_below_eps", below, total, f"eigenvalues within {edge:.3g} of zero")
-        negative = count_between(rules, known, -math.inf, -edge)
+        negative = count_bracket(rules, known, -math.inf, -edge)
         yield _interval("count_negative", negative, total, f"eigenvalues below {-edge:.3g}")
-        nuclear = absolute_sum(rules, known)
-        scaled = [x / spectrum.norm for x in (nuclear.value, nuclear.standard_error)]
-        yield Quantity(
-            "nuclear_rank",
-            scaled[0],
-            scaled[1],
-            "standard_error",
-            num_matvecs=total,
-            num_samples=nuclear.num_samples,
-            note="sum of magnitudes over the largest magnitude",
-        )
+        nuclear = absolute_sum_bracket(rules, known)
+        note = "sum of magnitudes over the largest magnitude"
+        yield _interval("nuclear_rank", nuclear, total, note, unit=spectrum.norm)

@@ -67,7 +67,12 @@ DENSITY = TableSchema(
         Column("low", "number", "Lower edge.", unit="nat", required=True),
         Column("high", "number", "Upper edge.", unit="nat", required=True),
         Column("count", "number", "Eigenvalues in between.", required=True),
-        Column("standard_error", "number", "Of the count, from the scatter between probes.", required=True),
+        Column(
+            "standard_error",
+            "number",
+            "Of the count, from the scatter between probes; what the steps cannot resolve is not in it.",
+            required=True,
+        ),
     ),
     primary_key=("slice", "low"),
 )

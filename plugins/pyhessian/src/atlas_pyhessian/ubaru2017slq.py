@@ -30,10 +30,16 @@ class Quadrature:
     Attributes:
         nodes: Ritz values, ascending.
         counts: Eigenvalues that each node stands for; they sum to `|P z|^2`, near n - m.
+        diagonal: Of the tridiagonal matrix whose eigenvalues the nodes are.
+        coupling: Beside its diagonal.
+        complete: No further step was possible, so that the rule is exact for the probe.
     """
 
     nodes: tuple[float, ...]
     counts: tuple[float, ...]
+    diagonal: tuple[float, ...] = ()
+    coupling: tuple[float, ...] = ()
+    complete: bool = True
 
 
 @frozen
@@ -44,7 +50,8 @@ class DensityPoint:
         low: Lower edge, included.
         high: Upper edge, excluded but for the last.
         count: Eigenvalues in it.
-        standard_error: Its scatter between probes, divided by the square root of their number.
+        standard_error: Its scatter between probes, divided by the square root of their number. What the
+            steps cannot resolve is not in it; see `golub1973nodes`.
     """
 
     low: float
@@ -80,7 +87,7 @@ def quadrature(
     coupling: list[float] = []
     sample = TraceSample(index, 0.0, 0.0)
     previous: torch.Tensor | None = None
-    scale = 0.0
+    scale, complete = 0.0, True
     if mass > 0:
         current /= math.sqrt(mass)
     while mass > 0 and len(diagonal) < steps:
@@ -95,7 +102,8 @@ def quadrature(
             product.sub_(previous, alpha=coupling[-1])
         beta = reductions.norm(project(product))
         scale = max(scale, abs(alpha), beta)
-        if len(diagonal) == steps or beta <= resolution * scale:
+        complete = beta <= resolution * scale
+        if len(diagonal) == steps or complete:
             break
         coupling.append(beta)
         previous, current = current, product.div_(beta)
@@ -103,11 +111,14 @@ def quadrature(
     if size == 0:
         return Quadrature((), ()), sample
     matrix = torch.diag(torch.tensor(diagonal, dtype=torch.float64))
-    for row, beta in enumerate(coupling[: size - 1]):
+    for row, beta in enumerate(coupling):
         matrix[row, row + 1] = matrix[row + 1, row] = beta
     nodes, vectors = torch.linalg.eigh(matrix)
     counts = vectors[0].square() * mass
-    return Quadrature(tuple(nodes.tolist()), tuple(counts.tolist())), sample
+    rule = Quadrature(
+        tuple(nodes.tolist()), tuple(counts.tolist()), tuple(diagonal), tuple(coupling), complete
+    )
+    return rule, sample
 
 
 def _per_probe(rules: Sequence[Quadrature], known: Sequence[float], of: Callable[[float], float]) -> Estimate:
