@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import runpy
 from pathlib import Path
 
 import yaml
@@ -57,3 +58,21 @@ def test_the_card_of_the_reference_is_valid() -> None:
         ("schemas", "decays/1"),
     }
     assert yaml.safe_load(example.group(1))["api"] == 1
+
+
+def test_the_page_of_benchmarks_is_what_the_result_files_say() -> None:
+    page = runpy.run_path(str(ROOT / "benchmarks" / "page.py"))["page"]
+
+    assert (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8") == page()
+
+
+def test_every_link_between_pages_leads_somewhere() -> None:
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *ROOT.glob("plugins/*/README.md")]
+    broken = [
+        f"{page.relative_to(ROOT)}: {target}"
+        for page in pages
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+        if not (page.parent / target).exists()
+    ]
+
+    assert broken == []
