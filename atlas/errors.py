@@ -3,11 +3,12 @@
 | code | meaning |
 | --- | --- |
 | 0 | done |
-| 2 | bad input: nothing was started, or nothing was changed |
+| 2 | bad input, a broken plugin or an unusable disk: nothing was started, or what was recorded is safe |
 | 3 | not reproducible here |
 | 4 | integrity broken: a sealed file or the journal is not what was sealed |
 | 5 | an instrument failed |
 | 75 | waiting for a human |
+| 130 | interrupted (Ctrl-C); `atlas resume` goes on |
 """
 
 from __future__ import annotations

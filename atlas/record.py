@@ -67,6 +67,9 @@ __all__ = [
 
 JOURNAL = "journal.jsonl"
 GENESIS = "0" * 64
+_RESTORE = (
+    "put back the file that was sealed, from a bundle or a backup; `atlas verify` lists all differences"
+)
 
 
 @frozen
@@ -285,9 +288,9 @@ class RunView:
         try:
             data = (self.root / path).read_bytes()
         except OSError as error:
-            raise IntegrityBroken("a sealed file cannot be read", where=path) from error
+            raise IntegrityBroken("a sealed file cannot be read", where=path, fix=_RESTORE) from error
         if hashlib.sha256(data).hexdigest() != artifact.sha256:
-            raise IntegrityBroken("the file differs from what was sealed", where=path)
+            raise IntegrityBroken("the file differs from what was sealed", where=path, fix=_RESTORE)
         return data
 
     def text(self, path: str) -> str:

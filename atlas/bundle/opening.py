@@ -49,7 +49,11 @@ def unpack_safely(archive: Path, folder: Path) -> None:
                     _expand(bundle, member, folder)
     except zipfile.BadZipFile as error:
         if not zipfile.is_zipfile(archive):
-            raise BadInput("not a zip file", where=str(archive)) from error
+            raise BadInput(
+                "not a zip file",
+                where=str(archive),
+                fix="name a bundle that `atlas pack` wrote, or a run folder",
+            ) from error
         raise IntegrityBroken(f"the zip is damaged: {error}", where=archive.name) from error
 
 
@@ -113,7 +117,9 @@ def unpacked(path: Path) -> Iterator[Path]:
         yield _root(path, path)
         return
     if not path.is_file():
-        raise BadInput("there is no run, bag or zip here", where=str(path))
+        raise BadInput(
+            "there is no run, bag or zip here", where=str(path), fix="name a bundle, or a run or its folder"
+        )
     with tempfile.TemporaryDirectory(prefix="atlas-bundle-") as scratch:
         unpack_safely(path, Path(scratch))
         yield _root(Path(scratch), path)
@@ -129,6 +135,7 @@ def _root(folder: Path, path: Path) -> Path:
     raise BadInput(
         "this is neither a run folder nor a bundle: it holds no journal.jsonl and no bagit.txt",
         where=str(path),
+        fix="name a bundle that `atlas pack` wrote, or a run folder",
     )
 
 

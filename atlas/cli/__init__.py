@@ -62,7 +62,9 @@ class _Atlas(click.Group):
                 formatter.write_dl(offers)
 
     def _catalog(self, ctx: click.Context) -> Catalog:
-        catalog: Catalog = ctx.meta.setdefault("atlas.catalog", discover())
+        if "atlas.catalog" not in ctx.meta:
+            ctx.meta["atlas.catalog"] = discover()
+        catalog: Catalog = ctx.meta["atlas.catalog"]
         return catalog
 
 
@@ -125,3 +127,12 @@ def main() -> None:
         waiting = error.exit_code == 75
         click.echo(str(error) if waiting else f"error: {error}", err=not waiting)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        # A file or folder of the user's that cannot be used; no trace of Atlas's own calls explains it.
+        click.echo(
+            f"error: {error.filename}: {error.strerror}\n  to do: check the path and its permissions",
+            err=True,
+        )
+        sys.exit(AtlasError.exit_code)

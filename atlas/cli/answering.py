@@ -31,7 +31,9 @@ def obtain(file: str | None, template: str, draft: Path) -> tuple[bytes, str]:
         try:
             return Path(file).read_bytes(), "file"
         except OSError as error:
-            raise BadInput(f"cannot be read: {error.strerror or error}", where=file) from error
+            raise BadInput(
+                f"cannot be read: {error.strerror or error}", where=file, fix="give the path of a text file"
+            ) from error
     if not draft.exists():
         draft.parent.mkdir(parents=True, exist_ok=True)
         draft.write_text(template, encoding="utf-8")

@@ -20,7 +20,7 @@ def command(workspace: LocalWorkspace, what: str, overrides: tuple[str, ...]) ->
 
     Opens no model and imports no plugin but the governance policy.
     """
-    if Path(what).is_file():
+    if Path(what).is_file() or Path(what).suffix in (".yaml", ".yml"):
         for label, settings in workspace.expand(Path(what), overrides):
             if label:
                 click.echo(f"== {label}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from atlas.errors import AtlasError
 from atlas.record import RunView, open_record
 from atlas.run.identity import RUN_ID
 from atlas.run.workspace import LocalWorkspace
@@ -25,7 +26,10 @@ def command(workspace: LocalWorkspace, run: str | None) -> None:
     if run is None:
         folders = sorted(p for p in workspace.runs.glob("*") if RUN_ID.fullmatch(p.name))
         for folder in folders:
-            click.echo(_line(open_record(folder)))
+            try:
+                click.echo(_line(open_record(folder)))
+            except AtlasError as error:
+                click.echo(f"{folder.name:<28} broken     {error.what}")
         if not folders:
             click.echo(f"no runs in {workspace.runs}")
         return

@@ -74,7 +74,10 @@ def _import(workspace: Workspace, run: str, file: Path | None, by: str | None, o
 def _governed(view: RunView) -> RunView:
     entry = view.manifest.get("governance", "none")
     if entry == "none" or entry.get("use") != "cisp":
-        raise BadInput(f"{view.run_id} is not governed by cisp, so it has no workbook and no link sheet")
+        raise BadInput(
+            f"{view.run_id} is not governed by cisp, so it has no workbook and no link sheet",
+            fix="name cisp under `governance` in the manifest, and start a new run",
+        )
     return view
 
 

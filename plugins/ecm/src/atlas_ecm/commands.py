@@ -128,7 +128,11 @@ def _read(file: Path, version: str, partial: bool) -> tuple[bytes, Answers]:
             raise BadInput(f"larger than {LARGEST} bytes", where=str(file))
         data = file.read_bytes()
     except OSError as error:
-        raise BadInput(f"cannot be read: {error.strerror or error}", where=str(file)) from error
+        raise BadInput(
+            f"cannot be read: {error.strerror or error}",
+            where=str(file),
+            fix="give the path of a filled-in file; `atlas bsa template` writes one to fill in",
+        ) from error
     return data, read_answers(data, file.name, load(version), partial=partial)
 
 
