@@ -21,7 +21,7 @@ def report(operator, probes, *, top_k=4, eps=1e-3, density=False):
     draw = lambda i: sampler.rademacher("probe", i)  # noqa: E731 - two calls share it
     rules = [quadrature(operator, draw(i), i, 30, spectrum)[0] for i in range(8)] if density else []
     estimate = trace(operator, draw, rel_se=None, max_probes=20, spectrum=spectrum)
-    quantities = condition_report(spectrum, eps=eps, trace=estimate, rules=rules)
+    quantities = condition_report(spectrum, top_k=top_k, eps=eps, trace=estimate, rules=rules)
     return {quantity.quantity: quantity for quantity in quantities}
 
 
@@ -51,9 +51,21 @@ def test_a_smallest_eigenvalue_within_its_residual_of_zero_gives_none(dense, pro
         dense([3.0, 2.0, 1e-4]), lambda i: sampler.rademacher("start", i), EigenRequest()
     )
     blurred = evolve(spectrum, residual_norms=(0.0, 0.0, 1e-3))
-    literal = next(condition_report(blurred, eps=1e-3))
+    literal = next(condition_report(blurred, top_k=5, eps=1e-3))
     assert literal.value is None
     assert "not resolved from zero" in literal.note
+
+
+def test_a_negative_definite_hessian_has_no_negativity_ratio(dense, probes):
+    ratio = report(dense(-np.linspace(0.1, 5, 60)), probes)["negativity_ratio"]
+    assert ratio.value is None
+    assert "not resolved from zero" in ratio.note
+
+
+def test_the_outlier_ratio_ends_at_top_k_and_not_at_an_algebraic_end(dense, probes):
+    ratio = report(dense([9.0, 7.0, 3.0, *np.linspace(0.001, 1, 60)]), probes, top_k=3)["outlier_ratio"]
+    assert ratio.value == pytest.approx(3.0)
+    assert ratio.note == "largest magnitude over number 3 by magnitude"
 
 
 def test_a_positive_definite_hessian_has_one_with_its_bound(dense, probes):
@@ -68,6 +80,8 @@ def test_kappa_is_a_bracket_that_closes_when_the_spectrum_is_whole(dense, probes
     whole = report(dense(spectrum), probes, top_k=6)["kappa_eps"]
     assert whole.value == pytest.approx(80.0)
     assert whole.uncertainty <= 1e-3
+    few = report(dense([8.0, 4.0, 1.0, -0.5, 0.1, 0.02, 0.0]), probes, top_k=3)["kappa_eps"]
+    assert few.value == pytest.approx(400.0), "pairs beyond the wanted count too"
     partial = report(dense([*spectrum, *BULK * 0.01]), probes, top_k=3)["kappa_eps"]
     assert partial.low == pytest.approx(80.0, rel=1e-3)
     assert partial.high == pytest.approx(1000.0)
@@ -103,7 +117,7 @@ def test_the_effective_ranks_error_is_its_scatter(dense, probes):
             max_probes=16,
             spectrum=spectrum,
         )
-        report = {q.quantity: q for q in condition_report(spectrum, eps=1e-3, trace=estimate)}
+        report = {q.quantity: q for q in condition_report(spectrum, top_k=2, eps=1e-3, trace=estimate)}
         values.append(report["effective_rank"].value)
         errors.append(report["effective_rank"].uncertainty)
     assert np.mean(errors) == pytest.approx(np.std(values), rel=0.15)

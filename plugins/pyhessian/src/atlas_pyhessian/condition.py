@@ -89,10 +89,14 @@ def _kappa(pairs: Sequence[tuple[float, float]], spectrum: Spectrum, eps: float)
     """Bracket lambda_1 over the smallest magnitude above `eps * lambda_1`.
 
     A certified pair above the resolution bounds that magnitude from above, the resolution bounds it
-    from below.
+    from below unless the whole spectrum is known and none of it straddles the resolution.
     """
     top, top_error = abs(pairs[0][0]), pairs[0][1]
-    above = [(abs(v), r) for v, r in pairs if abs(v) - r > eps * top]
+    if spectrum.exhausted:
+        pairs = list(zip(spectrum.ritz_values, spectrum.ritz_residuals, strict=True))
+    above = [(abs(v), r) for v, r in pairs if abs(v) - r > eps * (top + top_error)]
+    beneath = [v for v, r in pairs if abs(v) + r <= eps * (top - top_error)]
+    whole = spectrum.exhausted and len(above) + len(beneath) == len(pairs)
     if not above:
         return Quantity(
             "kappa_eps",
@@ -104,7 +108,7 @@ def _kappa(pairs: Sequence[tuple[float, float]], spectrum: Spectrum, eps: float)
         )
     value, error = min(above)
     low = max(1.0, (top - top_error) / (value + error))
-    high = (top + top_error) / (value - error) if spectrum.exhausted else 1.0 / eps
+    high = (top + top_error) / (value - error) if whole else 1.0 / eps
     return Quantity(
         "kappa_eps",
         (low + high) / 2,
@@ -162,6 +166,7 @@ def _effective_rank(estimate: TraceEstimate, num_matvecs: int) -> Quantity:
 def condition_report(
     spectrum: Spectrum,
     *,
+    top_k: int,
     eps: float,
     trace: TraceEstimate | None = None,
     rules: Sequence[Quadrature] = (),
@@ -171,6 +176,7 @@ def condition_report(
 
     Args:
         spectrum: Certified extreme eigenpairs.
+        top_k: How many of the pairs are the largest by magnitude; the others are algebraic ends.
         eps: Resolution, relative to the largest magnitude.
         trace: Trace and Frobenius norm, for the effective rank.
         rules: Quadrature rules, at least two, for counts below the resolution and negative mass.
@@ -184,18 +190,19 @@ def condition_report(
     yield _ratio(
         "negativity_ratio",
         low if low[0] < 0 else (0.0, low[1]),
-        high,
+        high if high[0] > 0 else (0.0, high[1]),
         converged=certified,
         num_matvecs=spectrum.num_matvecs,
         note="|lambda_min| / lambda_max, zero without a negative eigenvalue",
     )
+    last = min(top_k, len(pairs))
     yield _ratio(
         "outlier_ratio",
         pairs[0],
-        pairs[-1],
-        converged=certified,
+        pairs[last - 1],
+        converged=all(spectrum.converged[:last]),
         num_matvecs=spectrum.num_matvecs,
-        note=f"largest over smallest magnitude of {len(pairs)} certified pairs",
+        note=f"largest magnitude over number {last} by magnitude",
     )
     yield _kappa(pairs, spectrum, eps)
     if trace is not None:

@@ -91,7 +91,7 @@ def _measure_slice(
     )
     facts = _checked_loss(context, operator, part)
     tables.loss += _loss_rows(part, batches, facts)
-    for quantity in _loss_quantities(facts):
+    for quantity in _loss_quantities(facts, parameters.dtype):
         context.record(evolve(quantity, slice=part.key))
 
     def report(what: str, matvecs: int, error: float) -> None:
@@ -144,11 +144,11 @@ def _checked_loss(context: StepContext, operator: HessianOperator, part: Slice) 
     return operator.facts()
 
 
-def _loss_quantities(facts: LossFacts) -> list[Quantity]:
-    samples = int(facts.weight)
+def _loss_quantities(facts: LossFacts, dtype: torch.dtype) -> list[Quantity]:
+    note = f"nothing is estimated; rounded as {str(dtype).removeprefix('torch.')} arithmetic rounds"
     return [
-        Quantity("loss", facts.loss, 0.0, "exact", unit="nat", num_samples=samples),
-        Quantity("gradient_norm", facts.gradient_norm, 0.0, "exact", unit="nat", num_samples=samples),
+        Quantity(name, value, 0.0, "exact", unit="nat", num_samples=int(facts.weight), note=note)
+        for name, value in (("loss", facts.loss), ("gradient_norm", facts.gradient_norm))
     ]
 
 

@@ -61,6 +61,7 @@ def measure_curvature(
         quantities += _trace_quantities(estimate, operator.num_matvecs)
     quantities += condition_report(
         spectrum,
+        top_k=settings.top_k,
         eps=settings.eps,
         trace=estimate,
         rules=rules,
@@ -143,7 +144,7 @@ def _eigenvalues(spectrum: Spectrum) -> list[Quantity]:
         else "from one start vector: a repeated eigenvalue would not have been seen"
     )
     if spectrum.exhausted:
-        note = "the whole spectrum"
+        note = "the basis spans the whole space"
 
     def certified(name: str, position: int, index: int | None) -> Quantity:
         return Quantity(
