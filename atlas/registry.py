@@ -16,9 +16,9 @@ from attrs import evolve, field, frozen
 
 from atlas.catalog import Card, Catalog
 from atlas.errors import BadInput, PluginFault
-from atlas.registry_file import LISTED_KINDS, MAX_BYTES, Entry, Status, parse_entries, with_entry, within
+from atlas.registry_file import LISTED_KINDS, MAX_BYTES, Entry, parse_entries, with_entry, within
 
-__all__ = ["REGISTRY", "Difference", "Entry", "Registry", "Status"]
+__all__ = ["REGISTRY", "Difference", "Entry", "Registry"]
 
 REGISTRY = "registry.yaml"
 
@@ -128,7 +128,7 @@ class Registry:
                 found.append(Difference(plugin, "changed", f"{card.distribution} {card.version}: {reason}"))
         return tuple(found)
 
-    def add(self, card: Card, *, status: Status | None = None) -> Registry:
+    def add(self, card: Card) -> Registry:
         """Admit a plugin as it is installed, and return the registry read anew.
 
         The file's head, its other entries and their comments stay byte for byte as they were; entries
@@ -156,7 +156,7 @@ class Registry:
             card.distribution,
             versions,
             card.sha256,
-            status or (known.status if known is not None else "provisional"),
+            known.status if known is not None else "provisional",
             {kind: names for kind, names in offers.items() if names},
         )
         expected = {**self.entries, card.plugin: entry}

@@ -189,14 +189,21 @@ def read_csv(schema: TableSchema, data: bytes, *, where: str) -> list[dict[str, 
     """Decode CSV bytes by their schema; a byte order mark and any line ending are accepted.
 
     Raises:
-        BadInput: Not UTF-8, another header, a ragged row or a cell of another type; the message
-            starts with `where` and the line.
+        BadInput: Not UTF-8, not CSV, another header, a ragged row or a cell of another type; the
+            message starts with `where` and the line.
     """
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadInput(f"not UTF-8: {error}", where=where) from error
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        return _rows(schema, reader, where)
+    except csv.Error as error:
+        raise BadInput(f"not CSV: {error}", where=f"{where}:{reader.line_num}") from error
+
+
+def _rows(schema: TableSchema, reader: Any, where: str) -> list[dict[str, Cell]]:
     names: Sequence[str] = next(reader, [])
     expected = [column.name for column in schema.columns]
     if list(names) != expected:

@@ -19,9 +19,10 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atlas.bundle.bag import opened, pack, unpack_safely
+from atlas.bundle.bag import pack
 from atlas.bundle.columns import fits
 from atlas.bundle.grade import grade, identical_tables, obstacles
+from atlas.bundle.opening import opened, unpack_safely
 from atlas.bundle.verify import verify
 from atlas.errors import BadInput, IntegrityBroken
 from atlas.quantities import Agreement, Quantity

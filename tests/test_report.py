@@ -214,7 +214,6 @@ def written_with(word: str, folder: Path, run_writer: Any) -> str:
         open_record(folder / "PYH-SML-20261122-001"),
         tier=TierReport.of((condition,)),
         criteria=(condition,),
-        notes=(word,),
         sections={"curvature": [Fragment(word, PICTURE.html)]},
     )
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attrs import evolve
+from attrs import asdict, evolve
 
 from atlas.catalog import discover
 from atlas.contracts import Slice, StimulusItem
@@ -54,7 +54,6 @@ def request(tmp_path: Path, instrument: str, **changes: Any) -> StepRequest:
     scratch.mkdir()
     whole = StepRequest(
         step="s",
-        attempt=1,
         instrument=instrument,
         who=WHO,
         cards={"misbehaving": discover().card("misbehaving").sha256},
@@ -172,7 +171,7 @@ def test_a_target_is_fetched_with_network_and_opened_with_what_came_back(tmp_pat
     cards = {"misbehaving": discover().card("misbehaving").sha256}
     log = tmp_path / "fetch.txt"
     fetch = FetchRequest("lm", TargetRequest("box", {"revision": "main"}), WHO, cards, str(tmp_path))
-    fetched = run_fetch(fetch, timeout_s=60, stdout=log, stderr=log, on_message=lambda message: None)
+    fetched = run_fetch(fetch, stdout=log, stderr=log, on_message=lambda message: None)
     assert fetched.params == {"revision": "main", "path": str((tmp_path / "model").resolve())}
     run(request(tmp_path, "open_target", target=TargetRequest("box", fetched.params)))
     assert facts(tmp_path)["target.sha256"] == fetched.params["path"]
@@ -183,7 +182,7 @@ def test_a_fetch_that_finds_nothing_is_the_users_error(tmp_path: Path) -> None:
     log = tmp_path / "fetch.txt"
     fetch = FetchRequest("lm", TargetRequest("box", {"absent": True}), WHO, cards, str(tmp_path))
     with pytest.raises(BadInput, match="fetching target 'lm': there is no such model"):
-        run_fetch(fetch, timeout_s=60, stdout=log, stderr=log, on_message=lambda message: None)
+        run_fetch(fetch, stdout=log, stderr=log, on_message=lambda message: None)
 
 
 def test_a_changed_card_is_refused_before_the_plugin_is_imported(tmp_path: Path) -> None:
@@ -288,7 +287,7 @@ def test_a_step_does_not_outlive_a_host_that_was_killed(tmp_path: Path) -> None:
         "run_step(structure(data, StepRequest), timeout_s=60, stdout=log, stderr=log.with_suffix('.err'),\n"
         "         on_message=lambda message: print(message['kind'], flush=True))\n"
     )
-    asked = encode(request(tmp_path, "hang")).decode()
+    asked = encode(asdict(request(tmp_path, "hang"))).decode()
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen(
         [sys.executable, "-c", script, asked], stdout=subprocess.PIPE, env=environment

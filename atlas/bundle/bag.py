@@ -9,7 +9,6 @@ run shall give the same bytes everywhere.
 from __future__ import annotations
 
 import hashlib
-import os
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -20,11 +19,12 @@ from atlas import __version__
 from atlas.bundle.cover import citation, data_package, readme
 from atlas.bundle.crate import CRATE, Member, crate
 from atlas.bundle.findings import Digest, digest_file, walk
-from atlas.bundle.opening import BAGIT, PAYLOAD, opened, unpack_safely
+from atlas.bundle.opening import BAGIT, PAYLOAD
 from atlas.errors import BadInput, IntegrityBroken
 from atlas.record import JOURNAL, RunView
+from atlas.run.store import chunks, synced
 
-__all__ = ["ALONGSIDE", "opened", "pack", "unpack_safely"]
+__all__ = ["ALONGSIDE", "pack"]
 
 ALONGSIDE = ("handouts", "logs", "report.html", "workbook")
 """What belongs to a run without being sealed."""
@@ -43,7 +43,6 @@ _ROLES = {
     "table": "A raw table",
 }
 _EPOCH = (1980, 1, 1, 0, 0, 0)
-_CHUNK = 1 << 20
 
 
 @frozen
@@ -97,13 +96,14 @@ def _payload(view: RunView) -> Iterator[_Entry]:
         if (entry.digest.size, entry.digest.sha256) != (artifact.size, artifact.sha256):
             raise IntegrityBroken("the file differs from what was sealed", where=artifact.path)
         yield entry
+    linked = view.links()
     for event in view.of("record-linked"):
-        record, folder = view.links()[event.data["record"]], event.data["folder"]
+        record, folder = linked[event.data["record"]], event.data["folder"]
         if str(record.head) != event.data["head"]:
             raise IntegrityBroken("the linked record differs from what was linked", where=folder)
         for entry in _payload(record):
             yield _Entry(f"{folder}/{entry.path}", entry.content, entry.description, entry.digest)
-    for path, _ in _alongside(view.root):
+    for path in _alongside(view.root):
         if path not in view.artifacts:
             yield _of_file(view.root, path, "Derived or kept beside the record; not sealed")
 
@@ -116,12 +116,12 @@ def _acknowledged(view: RunView) -> list[bytes]:
     return lines
 
 
-def _alongside(root: Path) -> Iterator[tuple[str, Path]]:
+def _alongside(root: Path) -> Iterator[str]:
     for path, file in walk(root):
         top = path.partition("/")[0]
         hidden = any(part.startswith((".", "~")) for part in path.split("/"))
         if top in ALONGSIDE and not hidden and not file.is_symlink():
-            yield path, file
+            yield path
 
 
 def _of_bytes(path: str, content: bytes, description: str) -> _Entry:
@@ -179,23 +179,9 @@ def _write(path: Path, top: str, entries: Mapping[str, _Entry], tags: Mapping[st
             member.file_size = size
             digest = hashlib.sha256()
             with bundle.open(member, "w") as sink:
-                for chunk in _chunks(content):
+                for chunk in chunks(content):
                     digest.update(chunk)
                     sink.write(chunk)
             if sha256 not in (None, digest.hexdigest()):
                 raise IntegrityBroken("the file changed while the run was being packed", where=name)
-    _sync(path)
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb+") as stream:
-        os.fsync(stream.fileno())
-
-
-def _chunks(content: bytes | Path) -> Iterator[bytes]:
-    if isinstance(content, bytes):
-        yield content
-        return
-    with content.open("rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            yield chunk
+    synced(path)

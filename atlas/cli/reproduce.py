@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from atlas.bundle.bag import opened
 from atlas.bundle.grade import grade, identical_tables, obstacles
+from atlas.bundle.opening import opened
 from atlas.cli.terminal import LiveProgress
 from atlas.errors import NotReproducible
 from atlas.quantities import Agreement

@@ -23,7 +23,6 @@ def build_report(
     sections: Mapping[str, Sequence[Fragment]],
     tier: TierReport | None,
     criteria: Sequence[Condition] = (),
-    notes: Sequence[str] = (),
 ) -> bytes:
     """Return a run's page as HTML in UTF-8.
 
@@ -32,7 +31,6 @@ def build_report(
         sections: The plugins' fragments by step; left out while interpretation is `closed`.
         tier: The tier with its conditions, or None where nobody could compute it.
         criteria: The policy's success criteria.
-        notes: Sentences that a reader must know, shown above everything else.
 
     Raises:
         IntegrityBroken: A sealed file is not what was sealed.
@@ -46,7 +44,7 @@ def build_report(
     page = (
         _environment()
         .get_template("page.html")
-        .render(**content, sections=fragments, tier=tier, criteria=tuple(criteria), notes=list(notes))
+        .render(**content, sections=fragments, tier=tier, criteria=tuple(criteria))
     )
     return page.encode("utf-8", errors="xmlcharrefreplace")
 

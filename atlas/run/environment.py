@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import platform
 import sys
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
 from atlas.errors import PluginFault
+from atlas.run.inventory import cpu_name
 
 __all__ = ["GRANTABLE", "child_environment", "machine_facts", "peak_memory"]
 
@@ -91,29 +93,21 @@ def machine_facts() -> dict[str, str]:
         "implementation": platform.python_implementation(),
         "platform": platform.platform(),
         "machine": platform.machine(),
-        "cpu": _cpu(),
+        "cpu": cpu_name(),
         "cpu_count": str(os.cpu_count()),
     }
     peak = peak_memory(os.getpid())
     if peak is not None:
         facts["peak_memory_bytes"] = str(peak)
-    for name, module in sorted(sys.modules.items()):
-        version = getattr(module, "__version__", None)
-        if "." not in name and name not in sys.stdlib_module_names and isinstance(version, str):
-            facts[f"module.{name}"] = version
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # some libraries now want to be asked otherwise
+        for name, module in sorted(sys.modules.items()):
+            version = getattr(module, "__version__", None)
+            if "." not in name and name not in sys.stdlib_module_names and isinstance(version, str):
+                facts[f"module.{name}"] = version
     if "torch" in sys.modules:
         facts |= _torch_facts()
     return facts
-
-
-def _cpu() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass  # no such file outside Linux: the platform module knows something
-    return platform.processor() or platform.machine()
 
 
 def _torch_facts() -> dict[str, str]:

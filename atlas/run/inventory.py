@@ -11,11 +11,12 @@ import os
 import platform
 import subprocess
 import sys
+from contextlib import suppress
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
-__all__ = ["record_environment"]
+__all__ = ["cpu_name", "record_environment"]
 
 
 def record_environment() -> dict[str, bytes]:
@@ -39,7 +40,7 @@ def record_environment() -> dict[str, bytes]:
             }
         ),
         "distributions.txt": _distributions(),
-        "hardware.json": _json({"cpu": _cpu(), "cores": os.cpu_count(), "memory_bytes": _memory_bytes()}),
+        "hardware.json": _json({"cpu": cpu_name(), "cores": os.cpu_count(), "memory_bytes": _memory_bytes()}),
     }
 
 
@@ -52,16 +53,15 @@ def _distributions() -> bytes:
     return "".join(f"{line}\n" for line in sorted(found, key=str.casefold)).encode("utf-8")
 
 
-def _cpu() -> str:
+def cpu_name() -> str:
     """Return the processor's model name, or what the platform calls it."""
     if sys.platform == "darwin":
         command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-    if sys.platform == "linux":
+    with suppress(OSError):  # no such file outside Linux, or a container that does not show it
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() == "model name":
-                return value.strip()
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
 
 

@@ -10,7 +10,7 @@ channel. Each message is an object with a `kind`:
 | `check` | `name`, `passed`, `detail` | a sanity check; journaled as `step-checked` |
 | `waiting` | the fields of `StepWaiting` | last: a person must act |
 | `result` | the fields of `StepResult` or of `FetchResult` | last: success |
-| `error` | `error`, `what`, `where`, `who`, `fix`, `traceback` | last: failure |
+| `error` | `error`, `what`, `where`, `who`, `fix`, `memory` | last: failure; whether memory ran out |
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import cattrs
-from attrs import asdict, field, frozen
+from attrs import field, frozen
 
 from atlas.contracts import Slice
 
@@ -54,19 +54,17 @@ class StepRequest:
 
     Attributes:
         step: The step's id.
-        attempt: 1, 2, ...
         instrument: Name among the `instruments` offers.
         who: `Offer.who` of the instrument, for messages.
         cards: Plugin -> sha256 of its card, for every plugin that the step may import. The child
             refuses a card that changed.
-        params: Parameters with defaults filled in; paths absolute, or relative to `folder`.
+        params: Parameters with defaults filled in.
         slices: The stimulus, divided; empty for instruments that need none.
         max_tokens: The stimulus's `max_tokens`.
         seed: Effective seed.
         threads: Threads granted.
         out: Empty folder for results, absolute.
-        scratch: Empty private folder, absolute; the caller removes it.
-        folder: Working directory of the child; `scratch` where empty.
+        scratch: Empty private folder, absolute, where the child starts; the caller removes it.
         inputs: Path in the run folder -> absolute path of a read-only copy (`Store.lend`).
         target: The target, or None.
         offers: (kind, name) of the other objects that `StepContext.load` may return.
@@ -75,7 +73,6 @@ class StepRequest:
     """
 
     step: str
-    attempt: int
     instrument: str
     who: str
     cards: Mapping[str, str]
@@ -86,7 +83,6 @@ class StepRequest:
     threads: int
     out: str
     scratch: str
-    folder: str = ""
     inputs: Mapping[str, str] = field(factory=dict)
     target: TargetRequest | None = None
     offers: tuple[tuple[str, str], ...] = ()
@@ -171,15 +167,14 @@ class FetchResult:
     """The parameters that a target is opened with."""
 
     params: Mapping[str, Any]
-    seconds: float = 0.0
 
 
-def encode(value: Any) -> bytes:
-    """Return a request or a message as one line of JSON.
+def encode(message: Mapping[str, Any]) -> bytes:
+    """Return a message as one line of JSON.
 
     Figures of progress may be NaN or infinite, as both ends of the channel are Python.
     """
-    return json.dumps(value if isinstance(value, dict) else asdict(value)).encode("ascii")
+    return json.dumps(dict(message)).encode("ascii")
 
 
 def decode(data: bytes) -> dict[str, Any]:

@@ -114,9 +114,7 @@ class Stepper:
             cards=self._cards(),
             folder=str(self.journal.root.resolve()),
         )
-        result = run_fetch(
-            request, timeout_s=None, stdout=stdout, stderr=stderr, on_message=lambda m: self._hear(name, m)
-        )
+        result = run_fetch(request, stdout=stdout, stderr=stderr, on_message=lambda m: self._hear(name, m))
         # Parameters may hold floats, which a journal does not: they travel as one canonical text.
         self.journal.append(
             "target-fetched", {"target": name, "params": canonical_json(dict(result.params)).decode()}
@@ -149,7 +147,7 @@ class Stepper:
         work = self.store.staging(f"{name}.{attempt}")
         logs = self._logs(name, attempt)
         try:
-            outcome = self._execute(step, self._request(view, step, attempt, seed, lent, work), logs)
+            outcome = self._execute(step, self._request(view, step, seed, lent, work), logs)
         except AtlasError as error:
             self.journal.append(
                 "step-failed",
@@ -177,9 +175,7 @@ class Stepper:
             request, timeout_s=step.get("timeout_s"), stdout=logs[0], stderr=logs[1], on_message=hear
         )
 
-    def _request(
-        self, view: RunView, step: Step, attempt: int, seed: int, lent: list[str], work: Path
-    ) -> StepRequest:
+    def _request(self, view: RunView, step: Step, seed: int, lent: list[str], work: Path) -> StepRequest:
         offer: Offer = self.host.catalog.find("instruments", step["use"])
         folders = {name: work / name for name in ("out", "scratch", "inputs")}
         for folder in folders.values():
@@ -188,7 +184,6 @@ class Stepper:
         entry = view.manifest.get("stimulus") or {}
         return StepRequest(
             step=step["id"],
-            attempt=attempt,
             instrument=offer.name,
             who=offer.who,
             cards=self._cards(),

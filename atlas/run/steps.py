@@ -78,7 +78,7 @@ def run_inline(
     isolation = {"process": "inline", "network": "open: inline", "environment": "inherited"}
     started, home = time.monotonic(), Path.cwd()
     try:
-        os.chdir(request.folder or request.scratch)
+        os.chdir(request.scratch)
         outcome = perform(request, on_message, isolation, catalog or discover())
     except (AtlasError, KeyboardInterrupt):
         raise
@@ -97,12 +97,11 @@ def run_inline(
 def run_fetch(
     request: FetchRequest,
     *,
-    timeout_s: float | None,
     stdout: Path,
     stderr: Path,
     on_message: OnMessage,
 ) -> FetchResult:
-    """Let a target source bring what is missing, in a process of its own, with network.
+    """Let a target source bring what is missing, in a process of its own, with network and without limit.
 
     Raises:
         InstrumentFailed: It ended without a result.
@@ -112,12 +111,12 @@ def run_fetch(
         asdict(request),
         folder=stdout.parent,
         environment=child_environment({}, threads=request.threads, network=True, who=request.who),
-        timeout_s=timeout_s,
+        timeout_s=None,
         stdout=stdout,
         stderr=stderr,
         on_message=on_message,
     )
-    return evolve(_read(ended, FetchResult, request.who), seconds=ended.seconds)
+    return _read(ended, FetchResult, request.who)
 
 
 def _read(ended: ChildResult, cls: type[T], who: str) -> T:

@@ -10,11 +10,9 @@ from typing import Any
 from atlas.contracts import Slice, StimulusItem
 from atlas.errors import BadInput
 from atlas.host import Host
+from atlas.manifest.model import source_params
 
-__all__ = ["HOST_KEYS", "decode", "divide", "encode", "gather"]
-
-HOST_KEYS = ("use", "where", "each", "limit", "max_tokens")
-"""Keys of the manifest's `stimulus` entry that the host reads; the source reads the others."""
+__all__ = ["decode", "divide", "encode", "gather"]
 
 
 def gather(host: Host, entry: Mapping[str, Any], folder: Path) -> tuple[StimulusItem, ...]:
@@ -25,7 +23,7 @@ def gather(host: Host, entry: Mapping[str, Any], folder: Path) -> tuple[Stimulus
             the attribute takes.
     """
     source = host.load("stimuli", entry["use"])
-    params = {key: value for key, value in entry.items() if key not in HOST_KEYS}
+    params = source_params("stimuli", entry, host.catalog.find("stimuli", entry["use"]))
     items = tuple(source.items(params, folder))
     seen: set[str] = set()
     for item in items:

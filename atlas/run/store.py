@@ -23,7 +23,7 @@ from atlas.record import Artifact, Event
 from atlas.run.journal import STAGING, Journal, make_folder, sync_folder, unwritable
 from atlas.run.paths import check_path, place
 
-__all__ = ["ORPHANS", "Deposit", "Store"]
+__all__ = ["ORPHANS", "Deposit", "Store", "chunks", "synced"]
 
 ORPHANS = "orphans"
 _SEALED_FOLDERS = ("answers", "environment", "evidence", "raw", "reads", "stimulus")
@@ -168,7 +168,7 @@ class Store:
         target = place(self.root, deposit.path)
         content = deposit.content
         lies_there = isinstance(content, Path) and target.exists() and target.samefile(content)
-        file = _synced(target) if lies_there else self._copy(content)
+        file = synced(target) if lies_there else self._copy(content)
         size, digest = _digest(file)
         if deposit.sha256 not in (None, digest):
             raise IntegrityBroken("the file changed after it was announced", where=deposit.path)
@@ -185,7 +185,7 @@ class Store:
         file.parent.mkdir(exist_ok=True)
         handle = os.open(file, _NEW, 0o644)
         try:
-            for chunk in _chunks(content):
+            for chunk in chunks(content):
                 rest = memoryview(chunk)
                 while rest:
                     rest = rest[os.write(handle, rest) :]
@@ -221,7 +221,8 @@ class Store:
         self.journal.append("set-aside", {"path": path, "moved_to": moved.relative_to(self.root).as_posix()})
 
 
-def _synced(file: Path) -> Path:
+def synced(file: Path) -> Path:
+    """Return a file once its bytes survive a power cut."""
     with file.open("rb+") as stream:
         os.fsync(stream.fileno())
     return file
@@ -230,13 +231,14 @@ def _synced(file: Path) -> Path:
 def _digest(content: bytes | Path) -> tuple[int, str]:
     """Return the size and sha256 of bytes or of a file."""
     digest, size = hashlib.sha256(), 0
-    for chunk in _chunks(content):
+    for chunk in chunks(content):
         digest.update(chunk)
         size += len(chunk)
     return size, digest.hexdigest()
 
 
-def _chunks(content: bytes | Path) -> Iterator[bytes]:
+def chunks(content: bytes | Path) -> Iterator[bytes]:
+    """Yield bytes, or those of a file in pieces."""
     if isinstance(content, bytes):
         yield content
         return

@@ -49,8 +49,6 @@ def main() -> None:
     report = _sender(channel)
     isolation = {"process": "process", "network": network, "environment": " ".join(sorted(os.environ))}
     report({"kind": "ready", "isolation": isolation})
-    if data["folder"]:
-        os.chdir(data["folder"])
     try:
         if data["kind"] == "fetch":
             last: Mapping[str, Any] = _message("result", _fetch(structure(data, FetchRequest), report))
@@ -79,7 +77,7 @@ def perform(
         InstrumentFailed: It broke its own card's promises, or a check did not pass.
         Exception: Whatever else the instrument raises.
     """
-    check_cards(request.cards, catalog)
+    _check_cards(request.cards, catalog)
     host = Host(catalog)
     instrument = host.load("instruments", request.instrument)
     context = Context(request, host, catalog.find("instruments", request.instrument), report)
@@ -97,13 +95,14 @@ def perform(
 
 
 def _fetch(request: FetchRequest, report: Report) -> FetchResult:
+    os.chdir(request.folder)
     catalog = discover()
-    check_cards(request.cards, catalog)
+    _check_cards(request.cards, catalog)
     source = Host(catalog).load("targets", request.target.use)
     return FetchResult(dict(source.fetch(request.target.params, ProgressSender(report))))
 
 
-def check_cards(cards: Mapping[str, str], catalog: Catalog) -> None:
+def _check_cards(cards: Mapping[str, str], catalog: Catalog) -> None:
     found = {card.plugin: card for card in catalog.cards}
     for plugin, sha256 in cards.items():
         if plugin not in found:
@@ -120,7 +119,7 @@ def _sender(channel: Connection) -> Report:
     lock = threading.Lock()
 
     def report(message: Mapping[str, Any]) -> None:
-        data = encode(dict(message))
+        data = encode(message)
         try:
             with lock:
                 channel.send_bytes(data)

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
+from attrs import evolve
+
 from atlas.contracts import Workspace
 from atlas.errors import BadInput
 from atlas.quantities import Quantity
@@ -96,8 +98,6 @@ def _row(entry: Answer) -> dict[str, Any]:
 
 def _headline(score: Score) -> Quantity:
     """Return a score over all models with its tier as the slice."""
-    from attrs import evolve
-
     return evolve(score.quantity, slice="/".join(filter(None, (score.tier, score.truth))))
 
 

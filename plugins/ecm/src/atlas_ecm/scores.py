@@ -8,6 +8,7 @@ asked (README). The draws are seeded by the digest of the answers, so that nobod
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -167,8 +168,6 @@ def _bootstrap(name: str, unit: NDArray[np.float64], streams: RandomStreams, key
 
 
 def _exact(name: str, value: float, n: int, absence: str) -> Quantity:
-    import math
-
     if math.isnan(value):
         return Quantity(name, None, None, UncertaintyKind.UNDEFINED, num_samples=n, note=absence)
     return Quantity(name, value, 0.0, UncertaintyKind.EXACT, num_samples=n)
