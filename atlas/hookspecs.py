@@ -38,7 +38,7 @@ def atlas_instruments() -> Mapping[str, Instrument]:
 
 @hookspec
 def atlas_schemas() -> Mapping[str, TableSchema]:
-    """Offer table schemas, keyed `name/version`; called when a step of this plugin starts."""
+    """Offer table schemas, keyed `name/version`; called in a step of this plugin when it writes a table."""
     raise AssertionError("a specification is never called")
 
 

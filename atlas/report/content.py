@@ -295,7 +295,7 @@ def _hypothesis(data: Mapping[str, Any]) -> str:
         return ", ".join(f"{key} {item}" for key, item in value.items()) or "everything"
 
     if {"id", "quantity", "group", "against", "expect"} <= set(data):
-        level = f", tested at {data['alpha']}" if "alpha" in data else ""
+        level = f", to be tested at {data['alpha']}" if "alpha" in data else ""
         return (
             f"{data['id']}: {data['quantity']} for {group(data['group'])} is expected to be "
             f"{data['expect']} than for {group(data['against'])}{level}."
