@@ -239,6 +239,30 @@ def test_a_sealed_read_is_amended_never_replaced(desk: Atlas) -> None:
     assert "reads/read-0.amendment-1.md" in desk.view(run).artifacts
 
 
+def test_an_amendment_that_a_model_would_be_given_is_checked_and_comes_before_the_handout(
+    desk: Atlas,
+) -> None:
+    run = _start(desk)
+    for gate in ("sanitisation", "read-0"):
+        _answer(desk, run, gate)
+    desk("resume", run)
+    _answer(desk, run, "read-1")
+    desk.write("bad.md", "The Lossyscape says viscosity proxy.\n")
+    desk.write("plain.md", "I misread the second pair: its mean lies above one half.\n")
+    desk.folder.joinpath("latin.md").write_bytes(b"caf\xe9")
+
+    bad, latin, plain = (
+        desk("read", "1", run, "--amend", "--file", f"{name}.md") for name in ("bad", "latin", "plain")
+    )
+    desk("resume", run)
+    late = desk("read", "1", run, "--amend", "--file", "plain.md")
+
+    assert [outcome.code for outcome in (bad, latin, plain, late)] == [2, 2, 0, 2]
+    assert "framework vocabulary" in bad.err
+    assert "not UTF-8" in latin.err
+    assert "was handed out for step synthesis" in late.err
+
+
 def test_the_bundle_of_a_run_verifies_and_an_edited_read_does_not(desk: Atlas) -> None:
     run = _start(desk)
     _finish(desk, run)

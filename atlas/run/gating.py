@@ -201,17 +201,41 @@ def _check_brought(view: RunView, step: str, text: str) -> None:
             )
 
 
-def amend(journal: Journal, store: Store, gate_id: str, data: bytes, *, author: str) -> str:
+def amend(
+    journal: Journal,
+    store: Store,
+    policy: GovernancePolicy | None,
+    gate_id: str,
+    data: bytes,
+    *,
+    author: str,
+) -> str:
     """Seal an addition to a sealed Read and return its path; the Read itself stays as it is.
 
     Raises:
-        BadInput: There is no sealed Read of that name, or the text is empty or not UTF-8.
+        BadInput: There is no sealed Read of that name, the text is empty or not UTF-8, a person was
+            handed the Read out to carry it to a model, or a step that is still to come would be given
+            the text and the policy keeps it from models.
     """
     view = journal.view()
     state = view.gates.get(gate_id)
     if state is None or state.answered is None:
         raise BadInput(f"{gate_id} is not sealed, so there is nothing to amend")
-    _decoded(data, "amendment")
+    text = _decoded(data, "amendment")
+    later = _to_be_given(view, gate_id)
+    handed = next((e.data["step"] for e in view.of("step-waiting") if e.data["step"] in later), None)
+    if handed is not None:
+        raise BadInput(
+            f"{gate_id} was handed out for step {handed}, whose answer is to what it said then",
+            fix=f"bring that answer first: atlas answer {view.run_id} {handed}",
+        )
+    problems = policy.inspect({"the amendment": text}) if policy is not None and later else ()
+    if problems:
+        listed = "\n".join(f"  - {problem}" for problem in problems)
+        raise BadInput(
+            f"step {later[0]} would be given this amendment, so it is not sealed yet:\n{listed}",
+            fix="reword it, or add it once that step has ended",
+        )
     sealed = Path(str(state.answered.data["path"]))
     path = sealed.with_name(f"{sealed.stem}.amendment-{len(state.amendments) + 1}{sealed.suffix}").as_posix()
     store.seal_together(
@@ -220,6 +244,18 @@ def amend(journal: Journal, store: Store, gate_id: str, data: bytes, *, author: 
         [Deposit(path, data, "read")],
     )
     return path
+
+
+def _to_be_given(view: RunView, gate_id: str) -> tuple[str, ...]:
+    """Return the steps that see a gate's answer and have not ended."""
+    ended = {*view.finished_steps(), *(gate.id for gate in view.gates.values() if gate.skipped is not None)}
+    return tuple(
+        step["id"]
+        for step in view.manifest.get("steps", ())
+        if view.state not in ("done", "abandoned")
+        and step["id"] not in ended
+        and any(item["from"] == gate_id for item in step.get("sees") or ())
+    )
 
 
 def _failed_interpretation(view: RunView, step: str) -> Gate | None:

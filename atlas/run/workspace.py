@@ -189,8 +189,8 @@ class LocalWorkspace:
 
     def amend(self, root: Path, gate: str, data: bytes, *, author: str) -> str:
         """Seal an addition to a sealed Read and return its path."""
-        with self._open(root) as (journal, store, _):
-            return gating.amend(journal, store, gate, data, author=author)
+        with self._open(root) as (journal, store, policy):
+            return gating.amend(journal, store, policy, gate, data, author=author)
 
     def skip(self, root: Path, gate: str, *, author: str, reason: str) -> None:
         """Pass a gate without an answer."""
