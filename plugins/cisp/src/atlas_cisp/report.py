@@ -6,20 +6,29 @@ from collections.abc import Iterator
 from html import escape
 
 from atlas.contracts import Fragment
+from atlas.errors import BadInput
 from atlas.record import RunView
 from atlas_cisp.links import LinkEntry, link_sheet, shown
 
 __all__ = ["link_section"]
 
+_TITLE = "Lossyscape link sheet: working hypotheses"
 _HEADS = ("Geometric signal", "Lossyscape term", "Working hypothesis", "Measured", "Status")
 
 
 def link_section(view: RunView, step: str) -> Fragment:
-    """Render the link sheet of a run; `step` is the interpreting step that it stands beside."""
+    """Render the link sheet of a run; `step` is the interpreting step that it stands beside.
+
+    A run without Read #1, such as an ungoverned one, gets the reason why its sheet is closed.
+    """
+    try:
+        entries = link_sheet(view)
+    except BadInput as closed:
+        return Fragment(_TITLE, f"<p>{escape(closed.what)}.</p>")
     heads = "".join(f"<th>{escape(head)}</th>" for head in _HEADS)
-    rows = "".join(f"<tr>{''.join(_cells(entry))}</tr>" for entry in link_sheet(view))
+    rows = "".join(f"<tr>{''.join(_cells(entry))}</tr>" for entry in entries)
     table = f'<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
-    return Fragment("Lossyscape link sheet: working hypotheses", table)
+    return Fragment(_TITLE, table)
 
 
 def _cells(entry: LinkEntry) -> Iterator[str]:
