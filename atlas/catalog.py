@@ -157,7 +157,7 @@ class Catalog:
             raise BadInput(
                 f"no installed plugin offers the {KINDS[kind]} {name!r}{hint}",
                 fix=(
-                    f"choose one of: {', '.join(names) or 'none installed'}"
+                    (f"choose one of: {', '.join(names)}" if names else "pip install a plugin that offers it")
                     + (f". Plugins that could not be read: {'; '.join(broken)}" if broken else "")
                 ),
             )
