@@ -14,9 +14,9 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 HEAD = """\
 # Benchmarks
 
-Generated from `benchmarks/results/` by `python benchmarks/page.py`; do not edit. Each row was measured with both
-sides on one machine in one go, by the script that its file is named after. Absolute times mean little elsewhere;
-ratios are what to compare. A missed target stays in the table.
+Generated from `benchmarks/results/` by `python benchmarks/page.py`; do not edit. Each row was measured with
+both sides on one machine in one go, by the script that its file is named after. Absolute times mean little
+elsewhere; ratios are what to compare. A missed target stays in the table.
 """
 
 

@@ -95,6 +95,19 @@ def test_a_broken_plugin_is_listed_and_harms_no_other(tmp_path: Path) -> None:
     assert "a_module_that_is_not_there" in broken.err
 
 
+def test_a_section_that_cannot_be_drawn_costs_no_run(tmp_path: Path) -> None:
+    atlas = _atlas(tmp_path)
+    atlas.write("u.yaml", MANIFEST.replace("name: small", "name: unlucky"))
+
+    drawn, unlucky = atlas("run", "m.yaml"), atlas("run", "u.yaml")
+    pages = [(root / "report.html").read_text(encoding="utf-8") for root in atlas.runs()]
+
+    assert (drawn.code, unlucky.code) == (0, 0), unlucky.err
+    assert "<p>drawn: gauge</p>" in pages[0]
+    assert "plugin 'gauge', atlas-gauge 1.0 could not render" in unlucky.err
+    assert "RuntimeError: no luck &lt;b&gt;today" in pages[1]
+
+
 def test_overrides_and_a_matrix_make_one_run_each(tmp_path: Path) -> None:
     atlas = _atlas(tmp_path)
     atlas.write("x.yaml", MANIFEST + "matrix: {seed: [1, 2], steps.gauge.params.draws: [4, 8]}\n")

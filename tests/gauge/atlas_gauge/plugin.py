@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from atlas.contracts import Instrument, StepContext
+from atlas.contracts import Fragment, Instrument, ReportSection, StepContext
 from atlas.hookspecs import hookimpl
 from atlas.quantities import Quantity
+from atlas.record import RunView
 from atlas.tables import Column, TableSchema
 
 LENGTHS = TableSchema(
@@ -43,6 +44,19 @@ def measure(context: StepContext) -> None:
             )
         )
     context.table("lengths", rows)
+
+
+def draw(view: RunView, step: str) -> Fragment:
+    """Say which step was drawn, unless the run is unlucky."""
+    if view.manifest["name"] == "unlucky":
+        raise RuntimeError("no luck <b>today</b>")
+    return Fragment("Gauge", f"<p>drawn: {step}</p>")
+
+
+@hookimpl
+def atlas_report_sections() -> Mapping[str, ReportSection]:
+    """Offer the section."""
+    return {"gauge": draw}
 
 
 @hookimpl
