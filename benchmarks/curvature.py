@@ -27,7 +27,7 @@ from typing import Any
 RESULTS = Path(__file__).resolve().parent / "results"
 TUNED = {
     "MALLOC_ARENA_MAX": "1",
-    "MALLOC_MMAP_THRESHOLD_": "8000000000",
+    "MALLOC_MMAP_THRESHOLD_": "268435456",
     "MALLOC_TRIM_THRESHOLD_": "8000000000",
     "OMP_WAIT_POLICY": "PASSIVE",
 }

@@ -34,9 +34,9 @@ class DenseOperator:
     def device(self) -> torch.device:
         return self.matrix.device
 
-    def matvec(self, vector: torch.Tensor) -> torch.Tensor:
+    def matvec(self, vector: torch.Tensor, *, out: torch.Tensor | None = None) -> torch.Tensor:
         self.num_matvecs += 1
-        return self.matrix @ vector
+        return torch.mv(self.matrix, vector, out=out)
 
 
 @frozen

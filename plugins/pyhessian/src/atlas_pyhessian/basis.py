@@ -78,9 +78,13 @@ class Basis:
         self._stack[self._count].copy_(vector)
         self._count += 1
 
-    def vector(self, index: int) -> torch.Tensor:
-        """Return a copy of a stored vector `[n]` in the working dtype."""
-        return self._stack[index].to(self._dtype, copy=True).div_(self._scale)
+    def vector(self, index: int, *, out: torch.Tensor | None = None) -> torch.Tensor:
+        """Return a copy of a stored vector `[n]` in the working dtype, in `out` where given."""
+        result = self._new() if out is None else out
+        return result.copy_(self._stack[index]).div_(self._scale)
+
+    def _new(self) -> torch.Tensor:
+        return torch.empty(self._stack.shape[1], dtype=self._dtype, device=self._stack.device)
 
     def project(self, vector: torch.Tensor) -> torch.Tensor:
         """Return the inner products with all held vectors, float64 `[len(self)]`."""
@@ -107,9 +111,9 @@ class Basis:
                 break
         return removed
 
-    def combination(self, coefficients: torch.Tensor) -> torch.Tensor:
+    def combination(self, coefficients: torch.Tensor, *, out: torch.Tensor | None = None) -> torch.Tensor:
         """Return the combination of held vectors `[n]` in the working dtype, never rounded to storage."""
-        result = torch.zeros(self._stack.shape[1], dtype=self._dtype, device=self._stack.device)
+        result = (self._new() if out is None else out).zero_()
         return reductions.add_combination(result, self._held, coefficients / self._scale)
 
     def rotate(self, rotation: torch.Tensor) -> None:

@@ -42,8 +42,8 @@ class SymmetricOperator(Protocol):
         """Products computed so far."""
         ...
 
-    def matvec(self, vector: torch.Tensor) -> torch.Tensor:
-        """Return the product with a vector `[n]`, a new tensor; `vector` is left as it is."""
+    def matvec(self, vector: torch.Tensor, *, out: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the product with a vector `[n]`, in `out` where given; `vector` is left as it is."""
         ...
 
 
@@ -168,15 +168,20 @@ class HessianOperator:
         mean = sum(w * loss for w, loss in zip(weights, losses, strict=True)) / self._weight
         return LossFacts(mean, reductions.norm(flat), self._weight, tuple(losses))
 
-    def matvec(self, vector: torch.Tensor) -> torch.Tensor:
+    def matvec(self, vector: torch.Tensor, *, out: torch.Tensor | None = None) -> torch.Tensor:
         """Return the Hessian's product with `vector`, `[n]` to `[n]`.
+
+        Args:
+            vector: The vector, left as it is.
+            out: Takes the product, so that a caller can use the same memory again; None allocates.
 
         Raises:
             InstrumentFailed: The product is not finite; the message names the batch and the parameter.
             BadInput: An operation of the module has no double backward.
         """
         self._matvecs += 1
-        result = self._accumulate(vector, range(len(self._batches)))
+        result = torch.empty_like(vector) if out is None else out
+        self._accumulate(vector, range(len(self._batches)), result)
         if not bool(torch.isfinite(result.sum())):
             self._refuse(vector, result)
         return result
@@ -228,8 +233,9 @@ class HessianOperator:
             self._graphs = [self._build(batch) for batch in self._batches]
         return self._graphs[number]
 
-    def _accumulate(self, vector: torch.Tensor, numbers: Sequence[int]) -> torch.Tensor:
-        result = torch.zeros_like(vector)
+    def _accumulate(self, vector: torch.Tensor, numbers: Sequence[int], result: torch.Tensor) -> torch.Tensor:
+        """Overwrite `result` with the sum of the micro-batches' products and return it."""
+        result.zero_()
         directions = self.parameters.views(vector)
         tensors = self.parameters.tensors
         try:
@@ -264,7 +270,7 @@ class HessianOperator:
             return
         place = None
         for number in range(len(self._batches)):
-            culprit = self.parameters.first_non_finite(self._accumulate(vector, [number]))
+            culprit = self.parameters.first_non_finite(self._accumulate(vector, [number], result))
             if culprit is not None:
                 name, place = culprit, self._place(number)
                 break

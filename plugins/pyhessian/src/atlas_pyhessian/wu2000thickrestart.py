@@ -112,12 +112,17 @@ def wanted(values: Sequence[float], top_k: int, ends: int) -> list[int]:
 
 @define
 class _State:
-    """The basis, the projected matrix and the residual vector that continues the basis."""
+    """The basis, the projected matrix and the residual vector that continues the basis.
+
+    The residual and `spare` take turns as the vector multiplied and its product: memory as long as the
+    model is taken once, since an allocator that is asked for it at every step leaves gaps.
+    """
 
     basis: Basis
     projected: torch.Tensor
     residual: torch.Tensor
     residual_norm: float
+    spare: torch.Tensor | None = None
     norm: float = 0.0
     since_fresh: int = 0
     theta: list[float] = field(factory=list)
@@ -143,9 +148,10 @@ class _State:
 def _expand(state: _State, operator: SymmetricOperator, product: torch.Tensor | None = None) -> None:
     """Put the residual into the basis, multiply by it, and take the next residual."""
     state.basis.append(state.residual, scale=1.0 / state.residual_norm)
-    state.residual = torch.empty(0)
     last = len(state.basis) - 1
-    state.residual = operator.matvec(state.basis.vector(last)) if product is None else product
+    vector = state.basis.vector(last, out=state.residual)
+    state.residual = operator.matvec(vector, out=state.spare) if product is None else product
+    state.spare = vector
     coefficients = state.basis.orthogonalise(state.residual)
     state.projected[: last + 1, last] = coefficients
     state.projected[last, : last + 1] = coefficients
@@ -171,7 +177,7 @@ def _continue_from(state: _State, vector: torch.Tensor) -> None:
             break
         vector.zero_()[coordinate] = 1.0
         length, coordinate = 1.0, coordinate + 1
-    state.residual = vector
+    state.spare, state.residual = state.residual, vector
     state.since_fresh = 0
 
 
@@ -212,22 +218,21 @@ class _Verified:
 def _verify(state: _State, operator: SymmetricOperator, chosen: Sequence[int], tolerance: float) -> _Verified:
     """Take Rayleigh quotients and residuals of Ritz vectors by one product each.
 
-    The residual vector of the recurrence is given up first: it is as long as the model.
+    The residual of the recurrence is overwritten.
     """
-    state.residual = torch.empty(0)
     values: list[float] = []
     residual_norms: list[float] = []
     failed: torch.Tensor | None = None
     for index in chosen:
-        vector = state.basis.combination(state.rotation[:, index])
+        vector = state.basis.combination(state.rotation[:, index], out=state.residual)
         vector /= reductions.norm(vector)
-        product = operator.matvec(vector)
+        product = operator.matvec(vector, out=state.spare)
+        state.spare = product
         values.append(reductions.dot(vector, product))
         product.sub_(vector, alpha=values[-1])
         residual_norms.append(reductions.norm(product))
         if residual_norms[-1] > tolerance * state.norm and residual_norms[-1] == max(residual_norms):
-            failed = product
-        del vector, product
+            failed, state.spare = product, failed
     return _Verified(values, residual_norms, failed)
 
 
