@@ -16,7 +16,7 @@ from atlas.errors import IntegrityBroken
 from atlas.governance import Condition, TierReport
 from atlas.quantities import Quantity
 from atlas.record import RunView, open_record
-from atlas.report.numbers import TIMES, format_number, format_quantity
+from atlas.report.numbers import TIMES, format_interval, format_number, format_quantity
 from atlas.report.page import build_report, closed
 from atlas.report.visible import visible
 from atlas.run.journal import Journal
@@ -404,3 +404,15 @@ def test_no_width_makes_the_page_scroll_sideways(
     html = html.replace("</body>", f"{script}</body>").replace("<details>", "<details open>")
     dom = open_page(browser, html, tmp_path, f"--window-size={width},800", "--hide-scrollbars", "--dump-dom")
     assert re.search("<title>(.*?)</title>", dom)[1] == "0"  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("quantity", "expected"),
+    [
+        (Quantity("trace", 4828.4, 234.6, "standard_error", low=4311.97, high=5344.8), "95% 4312 to 5345"),
+        (Quantity("kappa_eps", 501.0, 498.9, "residual_bound", low=2.1378, high=1000.0), "2.138 to 1000"),
+        (Quantity("loss", 4.2, 0.0, "exact"), ""),
+    ],
+)
+def test_an_interval_says_its_level(quantity: Quantity, expected: str) -> None:
+    assert format_interval(quantity) == expected

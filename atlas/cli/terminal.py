@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from atlas.quantities import Quantity, UncertaintyKind
-from atlas.report.numbers import format_number, format_quantity
+from atlas.report.numbers import format_interval, format_quantity
 
 if TYPE_CHECKING:
     from atlas.record import RunView
@@ -79,9 +79,7 @@ def _row(step: str, quantity: Quantity) -> tuple[str, ...]:
         kind = "undefined"
     else:
         kind = quantity.uncertainty_kind.value.replace("_", " ")
-    if quantity.low is not None and quantity.high is not None:
-        level = "" if quantity.uncertainty_kind is UncertaintyKind.RESIDUAL_BOUND else "95% "
-        kind += f"; {level}{format_number(quantity.low)} to {format_number(quantity.high)}"
+    kind = "; ".join(part for part in (kind, format_interval(quantity)) if part)
     products = "" if quantity.num_matvecs is None else str(quantity.num_matvecs)
     return (
         step,

@@ -10,7 +10,7 @@ from attrs import frozen
 
 from atlas.quantities import Quantity, UncertaintyKind
 from atlas.record import Event, GateState, RunView
-from atlas.report.numbers import TIMES, format_quantity
+from atlas.report.numbers import TIMES, format_interval, format_quantity
 
 __all__ = ["Answer", "Check", "Item", "Row", "Step", "closed", "flatten", "gather"]
 
@@ -242,7 +242,9 @@ def _row(quantity: Quantity, footnotes: tuple[str, ...]) -> Row:
         value=value,
         power=power,
         unit="" if quantity.unit == "1" else quantity.unit,
-        kind=_KINDS[quantity.uncertainty_kind],
+        kind="; ".join(
+            part for part in (_KINDS[quantity.uncertainty_kind], format_interval(quantity)) if part
+        ),
         converged=quantity.converged,
         work=", ".join(products + samples),
         note=footnotes.index(quantity.note) + 1 if quantity.note else None,

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from atlas.quantities import Quantity, UncertaintyKind
 
-__all__ = ["TIMES", "format_number", "format_quantity"]
+__all__ = ["TIMES", "format_interval", "format_number", "format_quantity"]
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 
@@ -44,6 +44,14 @@ def format_quantity(quantity: Quantity) -> str:
     if not uncertainty:
         return _exact(value)
     return _with_error(value, uncertainty)
+
+
+def format_interval(quantity: Quantity) -> str:
+    """Write a quantity's interval: `95% 4312 to 5345`, `2.138 to 1000` for bounds, empty without one."""
+    if quantity.low is None or quantity.high is None:
+        return ""
+    level = "" if quantity.uncertainty_kind is UncertaintyKind.RESIDUAL_BOUND else "95% "
+    return f"{level}{format_number(quantity.low)} to {format_number(quantity.high)}"
 
 
 def _exact(value: float) -> str:
