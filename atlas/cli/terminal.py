@@ -73,6 +73,9 @@ class LiveProgress:
             click.echo("  ".join(part for part in (message, counts, shown) if part), err=True)
 
 
+_HEADINGS = ("step", "slice", "quantity", "value", "unit", "uncertainty is", "converged", "products")
+
+
 def _row(step: str, quantity: Quantity) -> tuple[str, ...]:
     name = quantity.quantity if quantity.index is None else f"{quantity.quantity} {quantity.index}"
     if quantity.uncertainty_kind is UncertaintyKind.UNDEFINED:
@@ -98,17 +101,24 @@ def print_quantities(view: RunView) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in ("step", "slice", "quantity", "value", "unit", "uncertainty is", "converged", "products"):
-        table.add_column(heading, justify="right" if heading in ("value", "products") else "left")
-    notes = []
-    for step, quantity in view.quantities():
-        table.add_row(*_row(step, quantity))
-        if quantity.note:
-            notes.append(f"{quantity.quantity}: {quantity.note}")
-    if not table.row_count:
+    measured = list(view.quantities())
+    if not measured:
         click.echo("no quantities yet")
         return
+    rows = [_row(step, quantity) for step, quantity in measured]
+    # A column that says the same on every line says nothing; the lines stay short on narrow terminals.
+    shown = [i for i, name in enumerate(_HEADINGS) if i > 1 or len({row[i] for row in rows}) > 1]
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for i in shown:
+        name = _HEADINGS[i]
+        table.add_column(
+            name,
+            justify="right" if name in ("value", "products") else "left",
+            no_wrap=name != "uncertainty is",
+        )
+    for row in rows:
+        table.add_row(*(row[i] for i in shown))
+    notes = [f"{quantity.quantity}: {quantity.note}" for _, quantity in measured if quantity.note]
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table)
     for note in dict.fromkeys(notes):
