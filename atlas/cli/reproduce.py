@@ -10,6 +10,7 @@ import click
 
 from atlas.bundle.grade import grade, identical_tables, obstacles
 from atlas.bundle.opening import opened
+from atlas.catalog import Catalog
 from atlas.cli.terminal import LiveProgress
 from atlas.errors import NotReproducible
 from atlas.quantities import Agreement
@@ -18,6 +19,18 @@ from atlas.run.repetition import repeat
 from atlas.run.workspace import LocalWorkspace
 
 __all__ = ["command"]
+
+
+def _other_plugins(recorded: RunView, catalog: Catalog) -> list[str]:
+    """Return which plugins are not, by version and card, the ones that the record was made with."""
+    pins = json.loads(recorded.read("environment/plugins.json"))["plugins"]
+    cards = {card.plugin: card for card in catalog.cards}
+    return [
+        f"plugin {name!r} is {cards[name].version}, card {cards[name].sha256[:12]}; the record was made with "
+        f"{pin['version']}, card {pin['card_sha256'][:12]}, so differences may be its own"
+        for name, pin in pins.items()
+        if name in cards and (cards[name].version, cards[name].sha256) != (pin["version"], pin["card_sha256"])
+    ]
 
 
 def _changed_weights(recorded: RunView, repeated: RunView) -> list[str]:
@@ -48,6 +61,8 @@ def command(workspace: LocalWorkspace, what: str, keep: Path | None) -> None:
             raise NotReproducible("not reproducible here: " + "; ".join(reasons), where=recorded.run_id)
         seconds = sum(float(e.data["seconds"]) for e in recorded.of("step-finished") if "seconds" in e.data)
         click.echo(f"{recorded.run_id}: its steps took {seconds:.0f} s when they were recorded")
+        for note in _other_plugins(recorded, workspace.catalog):
+            click.echo(f"note: {note}", err=True)
         with LiveProgress() as progress:
             repeated = repeat(recorded, keep or Path(scratch), workspace.host, progress)
         changed = _changed_weights(recorded, repeated)
