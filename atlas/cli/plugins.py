@@ -33,7 +33,8 @@ def command(check: bool) -> None:
     click.echo(f"atlas {__version__}, plugin interface {API}, {len(catalog.cards)} plugins")
     faults = []
     for card in catalog.cards:
-        click.echo(f"\n{card.plugin}  ({card.distribution} {card.version})  {card.summary}")
+        digest = f", card {card.sha256[:12]}" if card.sha256 else ""
+        click.echo(f"\n{card.plugin}  ({card.distribution} {card.version}{digest})  {card.summary}")
         if card.fault is not None:
             faults.append(f"{card.who}: {card.fault}")
             click.echo(f"  BROKEN: {card.fault}")
