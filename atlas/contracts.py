@@ -27,6 +27,7 @@ __all__ = [
     "Fragment",
     "Instrument",
     "LossTerm",
+    "OutputTarget",
     "Package",
     "Progress",
     "ReportSection",
@@ -126,6 +127,25 @@ class Target(Protocol):
 
     def loss_sum(self, batch: Batch) -> torch.Tensor:
         """Return the loss summed over the batch's scored tokens, a scalar with a graph, in nats."""
+        ...
+
+
+class OutputTarget(Target, Protocol):
+    """A target whose loss is a function of the module's outputs, as Gauss-Newton and Fisher matrices need.
+
+    Attributes:
+        sample_dims: Leading dimensions of the outputs that count independent samples: 2 for next
+            tokens `[B, T, V]`, 1 for classes `[B, C]`.
+    """
+
+    sample_dims: int
+
+    def outputs(self, batch: Batch) -> torch.Tensor:
+        """Return the module's outputs `[*samples, C]` with their graph."""
+        ...
+
+    def output_loss(self, outputs: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Return the loss summed over the batch's scored samples; `loss_sum` is this of `outputs`."""
         ...
 
 

@@ -27,7 +27,10 @@ from atlas_pyhessian import reductions
 from atlas_pyhessian.basis import Basis
 from atlas_pyhessian.operators import SymmetricOperator
 
-__all__ = ["EigenRequest", "Spectrum", "default_basis_size", "thick_restart_lanczos", "wanted"]
+__all__ = ["EigenRequest", "MakeBasis", "Spectrum", "default_basis_size", "thick_restart_lanczos", "wanted"]
+
+MakeBasis = Callable[[int, int, torch.dtype], Basis]
+"""Makes an empty basis for so many vectors of such length, kept in such a dtype."""
 
 _MARGIN = 0.85
 """Fraction of the tolerance at which the recurrence stops, so that the explicit residual passes."""
@@ -266,6 +269,8 @@ def thick_restart_lanczos(
     draw: Callable[[int], torch.Tensor],
     request: EigenRequest,
     *,
+    certifier: SymmetricOperator | None = None,
+    make_basis: MakeBasis | None = None,
     first_product: torch.Tensor | None = None,
     report: Callable[[str, int, float], None] | None = None,
 ) -> Spectrum:
@@ -275,6 +280,9 @@ def thick_restart_lanczos(
         operator: Any symmetric operator.
         draw: Returns random start vector number i, `[n]`, a new tensor each time.
         request: What is wanted, how exactly, and at what cost.
+        certifier: The same matrix with more exact products, for residuals; None takes `operator`. Its
+            products count like the operator's, and after a residual that fails it takes its place.
+        make_basis: Makes the basis; None keeps it in memory on the operator's device.
         first_product: The product with `draw(0)` scaled to unit length, where it is known already.
         report: Called with what is being done, products so far, and the worst wanted residual
             relative to ||H||.
@@ -286,17 +294,22 @@ def thick_restart_lanczos(
         BadInput: The tolerance is below what the stored basis can certify, or the budget is too small.
         InstrumentFailed: A product is not finite.
     """
-    size, started = operator.size, operator.num_matvecs
+    size, storage = operator.size, request.storage or operator.dtype
+    exact = certifier if certifier is not None else operator
+    matrices = [operator] if exact is operator else [operator, exact]
+    started = sum(matrix.num_matvecs for matrix in matrices)
+
+    def products() -> int:
+        return sum(matrix.num_matvecs for matrix in matrices) - started
+
     top_k, ends, tolerance = min(request.top_k, size), request.ends, request.tolerance
     goal = min(size, top_k + 2 * ends)
     asked = request.basis_size or default_basis_size(top_k, ends)
-    basis = Basis(
-        min(size, max(asked, goal + 2)),
-        size,
-        storage=request.storage or operator.dtype,
-        dtype=operator.dtype,
-        device=operator.device,
-    )
+    capacity = min(size, max(asked, goal + 2))
+    if make_basis is not None:
+        basis = make_basis(capacity, size, storage)
+    else:
+        basis = Basis(capacity, size, storage=storage, dtype=operator.dtype, device=operator.device)
     _checked(request, basis, goal)
     stop = _MARGIN * math.sqrt(tolerance**2 - basis.rounding**2)
     resolution = 100 * torch.finfo(operator.dtype).eps
@@ -309,7 +322,7 @@ def thick_restart_lanczos(
         _expand(state, operator, first_product)
         first_product = None
         chosen = wanted(state.theta, top_k, ends)
-        spent = operator.num_matvecs - started
+        spent = products()
         worst = max(state.bounds[i] for i in chosen)
         if report is not None:
             phase = "Lanczos" if known is None else "looking for missed eigenvalues"
@@ -334,12 +347,13 @@ def thick_restart_lanczos(
             draws += 1
             continue
         if settled or exhausted or last_chance:
-            verified = _verify(state, operator, chosen, tolerance)
+            verified = _verify(state, exact, chosen, tolerance)
             norm = max(state.norm, *(abs(value) for value in verified.values))
-            spent = operator.num_matvecs - started
+            spent = products()
             if verified.failed is None or exhausted or request.max_matvecs - spent <= reserve:
                 break
             stop *= 0.5
+            operator = exact
             if len(basis) == basis.capacity:
                 state.restart(_kept(state.theta, top_k, ends, basis.capacity))
             _continue_from(state, verified.failed)
@@ -361,7 +375,7 @@ def thick_restart_lanczos(
         exhausted=exhausted,
         found_by_fresh_starts=found,
         clean_starts=clean,
-        num_matvecs=operator.num_matvecs - started,
+        num_matvecs=products(),
         ritz_values=(*verified.values, *(state.theta[i] for i in outside)),
         ritz_residuals=(*verified.residual_norms, *(state.bounds[i] for i in outside)),
         basis=basis,
