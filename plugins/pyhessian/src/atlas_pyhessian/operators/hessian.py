@@ -204,17 +204,37 @@ class HessianOperator:
         return self._graphs[number]
 
     def _accumulate(self, vector: torch.Tensor, numbers: Sequence[int], result: torch.Tensor) -> torch.Tensor:
-        """Overwrite `result` with the sum of the micro-batches' products and return it."""
-        result.zero_()
+        """Overwrite `result` with the sum of the micro-batches' products and return it.
+
+        Each parameter's part is moved into `result` as soon as it is complete, while it is warm and so
+        that it can be freed: parts that wait for each other would be another vector as long as the model.
+        """
         directions = self.parameters.views(vector)
+        fresh = set(range(len(self.parameters.tensors)))
+
+        def taking(position: int, view: torch.Tensor) -> Callable[[torch.Tensor], None]:
+            def take(tensor: torch.Tensor) -> None:
+                part, tensor.grad = tensor.grad, None
+                assert part is not None  # the hook runs after accumulation
+                if position in fresh:
+                    view.copy_(part)
+                    fresh.discard(position)
+                else:
+                    view.add_(part)
+
+            return take
+
         tensors = self.parameters.tensors
+        views = self.parameters.views(result)
+        hooks = [
+            tensor.register_post_accumulate_grad_hook(taking(position, view))  # type: ignore[no-untyped-call] # of torch
+            for position, (tensor, view) in enumerate(zip(tensors, views, strict=True))
+        ]
         try:
             for number in numbers:
                 graph = self._graph(number)
                 if not graph.positions:
                     continue
-                for tensor, view in zip(tensors, self.parameters.views(result), strict=True):
-                    tensor.grad = view
                 torch.autograd.backward(
                     graph.edges,
                     grad_tensors=[directions[i] for i in graph.positions],
@@ -229,8 +249,12 @@ class HessianOperator:
                 fix='use eager attention (attn_implementation="eager") and composite operations',
             ) from error
         finally:
+            for hook in hooks:
+                hook.remove()
             for tensor in tensors:
                 tensor.grad = None
+        for position in fresh:
+            views[position].zero_()
         return result
 
     def _refuse(self, vector: torch.Tensor, result: torch.Tensor) -> None:
