@@ -1,0 +1,84 @@
+"""Extreme eigenpairs: what is asked of a solver, and what it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from attrs import frozen
+
+from atlas_pyhessian.basis import Basis
+
+__all__ = ["EigenRequest", "Spectrum", "default_basis_size", "wanted"]
+
+
+@frozen
+class EigenRequest:
+    """What is asked of the solver.
+
+    Attributes:
+        top_k: Eigenvalues of largest magnitude.
+        ends: Eigenvalues at each algebraic end besides.
+        tolerance: Largest residual norm, relative to ||H|| (the largest Ritz value's magnitude).
+        max_matvecs: Products allowed, verification included.
+        basis_size: Vectors kept, m; None for `default_basis_size`.
+        storage: dtype of the stored basis; None for the operator's own.
+        fresh_starts: Fresh random vectors, in a row, that must find nothing new.
+    """
+
+    top_k: int = 5
+    ends: int = 1
+    tolerance: float = 1e-3
+    max_matvecs: int = 200
+    basis_size: int | None = None
+    storage: torch.dtype | None = None
+    fresh_starts: int = 1
+
+
+@frozen
+class Spectrum:
+    """Verified extreme eigenpairs, largest magnitude first, and the Ritz basis that is left.
+
+    Attributes:
+        values: Rayleigh quotients of the wanted vectors, `[p]`.
+        residual_norms: `||H v - lambda v||` of unit vectors, by an explicit product each, `[p]`.
+        converged: Whether each residual is within the tolerance, `[p]`.
+        norm: Estimate of ||H||, the largest magnitude seen.
+        exhausted: The basis spans the whole space, so that `ritz_values` are the whole spectrum.
+        found_by_fresh_starts: Wanted eigenvalues that the first start vector had missed.
+        clean_starts: Fresh starts in a row that found nothing new.
+        num_matvecs: Products spent.
+        ritz_values: Ritz values of `basis`, the wanted first, `[m]`.
+        ritz_residuals: Their residual norms, those beyond `p` by the recurrence, `[m]`.
+        basis: The stored Ritz vectors.
+    """
+
+    values: tuple[float, ...]
+    residual_norms: tuple[float, ...]
+    converged: tuple[bool, ...]
+    norm: float
+    exhausted: bool
+    found_by_fresh_starts: int
+    clean_starts: int
+    num_matvecs: int
+    ritz_values: tuple[float, ...]
+    ritz_residuals: tuple[float, ...]
+    basis: Basis
+
+
+def default_basis_size(top_k: int, ends: int) -> int:
+    """Return a basis size that restarts well: 8 for the top 3, 12 for the top 5."""
+    return 2 * top_k + 2 * max(ends, 1)
+
+
+def wanted(values: Sequence[float], top_k: int, ends: int) -> list[int]:
+    """Return positions of the `top_k` largest magnitudes and of `ends` values at each algebraic end.
+
+    They are ordered by falling magnitude.
+    """
+    by_magnitude = sorted(range(len(values)), key=lambda i: -abs(values[i]))
+    by_value = sorted(range(len(values)), key=lambda i: values[i])
+    chosen = set(by_magnitude[:top_k])
+    if ends:
+        chosen |= {*by_value[:ends], *by_value[-ends:]}
+    return [i for i in by_magnitude if i in chosen]
