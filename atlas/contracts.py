@@ -193,6 +193,9 @@ class StepContext(Protocol):
         random: Random streams under the step's effective seed.
         inputs: What the step `sees`: path in the run folder -> read-only copy.
         scratch: A private folder, removed afterwards.
+        keep: A private folder that outlives an interrupted attempt, so that the next one need not begin
+            anew. It is empty again after a change of anything that the host knows the step to depend on,
+            and gone once the step is sealed. Nothing in it is part of the record, and it may be lost.
         threads: Threads granted.
         progress: Reports work under way.
     """
@@ -204,6 +207,7 @@ class StepContext(Protocol):
     random: RandomStreams
     inputs: Mapping[str, Path]
     scratch: Path
+    keep: Path
     threads: int
     progress: Progress
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from atlas.record import open_record
+from atlas.run.kept import KEPT, keep
 from atlas.testing import Atlas
 
 GAUGE = Path(__file__).parent / "gauge"
@@ -108,3 +109,38 @@ def test_a_failed_step_says_who_and_where_and_is_tried_again(tmp_path: Path) -> 
     assert "logs/second.1.stderr.txt" in outcome.err.replace(os.sep, "/")
     assert [e.data["attempt"] for e in atlas.view(run).of("step-failed")] == [1, 2]
     assert atlas.view(run).finished_steps() == ("first",)
+
+
+def test_what_a_step_keeps_outlives_its_attempts_and_goes_once_it_is_sealed(tmp_path: Path) -> None:
+    """The gauge counts its attempts in the kept folder: only there can the second know of the first."""
+    atlas = Atlas(tmp_path, {"PYTHONPATH": str(GAUGE)})
+    atlas.write("m.yaml", MANIFEST.replace("{delay_s: 0.2}, sees", "{failures: 1}, sees"))
+
+    assert atlas("run", "m.yaml").code == 5
+    root = atlas.runs()[0]
+    assert [path.name.partition("@")[0] for path in (root / KEPT).iterdir()] == ["second"]
+    checked = atlas("verify", root.name)
+    assert (checked.code, "nobody vouches" in checked.out) == (0, False)
+    assert atlas("resume", root.name).code == 0
+    assert not (root / KEPT).exists()
+
+
+def test_an_abandoned_run_keeps_nothing(tmp_path: Path) -> None:
+    atlas = Atlas(tmp_path, {"PYTHONPATH": str(GAUGE)})
+    atlas.write("m.yaml", MANIFEST.replace("{delay_s: 0.2}, sees", "{failures: 1}, sees"))
+    assert atlas("run", "m.yaml").code == 5
+    root = atlas.runs()[0]
+
+    assert atlas("abandon", root.name, "--reason", "enough", "--by", "A. Technician").code == 0
+
+    assert not (root / KEPT).exists()
+
+
+def test_what_was_kept_under_another_key_is_removed(tmp_path: Path) -> None:
+    (keep(tmp_path, "second", "before") / "state").write_text("old")
+    other = keep(tmp_path, "first", "before")
+
+    folder = keep(tmp_path, "second", "after")
+
+    assert sorted((tmp_path / KEPT).iterdir()) == [other, folder]
+    assert list(folder.iterdir()) == []

@@ -20,6 +20,7 @@ from atlas.contracts import Slice, StimulusItem
 from atlas.errors import AtlasError, BadInput, InstrumentFailed, PluginFault
 from atlas.record import canonical_json
 from atlas.run import channel
+from atlas.run.kept import kept_key
 from atlas.run.messages import (
     FetchRequest,
     StepRequest,
@@ -52,6 +53,8 @@ def request(tmp_path: Path, instrument: str, **changes: Any) -> StepRequest:
     out, scratch = tmp_path / "out", tmp_path / "scratch"
     out.mkdir()
     scratch.mkdir()
+    keep = tmp_path / "keep"
+    keep.mkdir()
     whole = StepRequest(
         step="s",
         instrument=instrument,
@@ -64,6 +67,7 @@ def request(tmp_path: Path, instrument: str, **changes: Any) -> StepRequest:
         threads=1,
         out=str(out),
         scratch=str(scratch),
+        keep=str(keep),
     )
     return evolve(whole, **changes)
 
@@ -309,3 +313,28 @@ def test_inline_a_misbehaving_instrument_is_an_instrument_that_failed(
     with pytest.raises(AtlasError) as caught:
         run_inline(request(tmp_path, instrument), on_message=lambda message: None)
     assert (type(caught.value), Path.cwd()) == (InstrumentFailed, home)
+
+
+def test_the_key_of_what_a_step_keeps_changes_with_all_that_it_depends_on(tmp_path: Path) -> None:
+    whole = request(tmp_path, "good")
+    keys = [
+        kept_key(whole, {}, {}),
+        *(
+            kept_key(evolve(whole, **change), {}, {})
+            for change in (
+                {"seed": 8},
+                {"threads": 2},
+                {"params": {"draws": 3}},
+                {"slices": ()},
+                {"max_tokens": 5},
+                {"target": TargetRequest("hf", {"path": "m"})},
+                {"environment": {"OMP_WAIT_POLICY": "PASSIVE"}},
+            )
+        ),
+        kept_key(whole, {"raw/first/lengths.csv": "ab" * 32}, {}),
+        kept_key(whole, {}, {"misbehaving": {"version": "1.6"}}),
+    ]
+    moved = evolve(whole, out="elsewhere", scratch="elsewhere", keep="elsewhere")
+
+    assert len(set(keys)) == len(keys)
+    assert kept_key(moved, {}, {}) == keys[0]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from atlas.bundle.findings import Digest, Finding, digest_file, walk
 from atlas.bundle.opening import BAGIT, PAYLOAD
+from atlas.run.kept import KEPT
 
 __all__ = ["check_bag", "digest_all"]
 
@@ -17,9 +18,14 @@ _ALGORITHMS = ("sha256", "sha512")
 
 
 def digest_all(root: Path) -> tuple[dict[str, Digest], list[Finding]]:
-    """Read every file below a folder once; links and unreadable files become findings."""
+    """Read every file below a folder once; links and unreadable files become findings.
+
+    What steps keep between attempts is no part of a record, may be gigabytes, and is not read.
+    """
     digests, findings = {}, []
     for path, file in walk(root):
+        if path.startswith(f"{KEPT}/"):
+            continue
         if file.is_symlink():
             findings.append(Finding(path, "a symbolic link has no place in a record"))
             continue

@@ -80,6 +80,7 @@ class Context:
         self.random = RandomStreams(request.seed)
         self.inputs: Mapping[str, Path] = {path: Path(copy) for path, copy in request.inputs.items()}
         self.scratch = Path(request.scratch)
+        self.keep = Path(request.keep)
         self.threads = request.threads
         self.progress = ProgressSender(report)
         self._request = request

@@ -65,6 +65,7 @@ class StepRequest:
         threads: Threads granted.
         out: Empty folder for results, absolute.
         scratch: Empty private folder, absolute, where the child starts; the caller removes it.
+        keep: Private folder that outlives the attempt, absolute.
         inputs: Path in the run folder -> absolute path of a read-only copy (`Store.lend`).
         target: The target, or None.
         offers: (kind, name) of the other objects that `StepContext.load` may return.
@@ -83,6 +84,7 @@ class StepRequest:
     threads: int
     out: str
     scratch: str
+    keep: str
     inputs: Mapping[str, str] = field(factory=dict)
     target: TargetRequest | None = None
     offers: tuple[tuple[str, str], ...] = ()

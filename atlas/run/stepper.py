@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from attrs import evolve
+
 from atlas.catalog import Offer
 from atlas.contracts import Progress
 from atlas.errors import AtlasError, BadInput
@@ -15,6 +17,7 @@ from atlas.host import Host
 from atlas.randomness import derive_seed
 from atlas.record import GateState, RunView, canonical_json
 from atlas.run.journal import Journal
+from atlas.run.kept import kept_key, sweep
 from atlas.run.messages import FetchRequest, StepRequest, StepResult, StepWaiting, TargetRequest
 from atlas.run.results import deposits
 from atlas.run.steps import run_fetch, run_inline, run_step
@@ -182,7 +185,7 @@ class Stepper:
             folder.mkdir()
         needs = offer.details.get("needs", {})
         entry = view.manifest.get("stimulus") or {}
-        return StepRequest(
+        request = StepRequest(
             step=step["id"],
             instrument=offer.name,
             who=offer.who,
@@ -194,12 +197,16 @@ class Stepper:
             threads=step["threads"],
             out=str(folders["out"].resolve()),
             scratch=str(folders["scratch"].resolve()),
+            keep="",
             inputs=self.store.lend(lent, folders["inputs"]),
             target=self._target(view, step),
             offers=tuple((kind, name) for kind, name in self.pins["offers"] if kind != "instruments"),
             network=bool(needs.get("network")) and bool(step.get("network")),
             environment=needs.get("environment", {}),
         )
+        digests = {path: view.artifacts[path].sha256 for path in lent}
+        key = kept_key(request, digests, self.pins["plugins"])
+        return evolve(request, keep=str(self.store.keep(step["id"], key).resolve()))
 
     def _slices(self, view: RunView) -> tuple[Slice, ...]:
         return divide(decode(view.read("stimulus/items.jsonl")), view.manifest["stimulus"].get("each"))
@@ -259,6 +266,7 @@ class Stepper:
             },
             sealed,
         )
+        sweep(self.journal.root, self.journal.view())
 
     def _logs(self, name: str, attempt: int) -> tuple[Path, Path]:
         folder = self.journal.root / "logs"

@@ -20,6 +20,7 @@ from attrs import frozen
 
 from atlas.errors import BadInput, IntegrityBroken
 from atlas.record import Artifact, Event
+from atlas.run import kept
 from atlas.run.journal import STAGING, Journal, make_folder, sync_folder, unwritable
 from atlas.run.paths import check_path, place
 
@@ -65,6 +66,7 @@ class Store:
                 shutil.rmtree(store.root / STAGING)
             for path in store._unsealed():
                 store._set_aside(path)
+            kept.sweep(store.root, journal.view())
         return store
 
     def seal_new(self, path: str, data: bytes | Path, *, role: str, step: str | None = None) -> Artifact:
@@ -104,6 +106,11 @@ class Store:
                 shutil.rmtree(folder)
             folder.mkdir(parents=True)
         return folder
+
+    def keep(self, step: str, key: str) -> Path:
+        """Return the folder that a step's attempts share; see `atlas.run.kept`."""
+        with self._writing("what a step keeps"):
+            return kept.keep(self.root, check_path(step), key)
 
     def lend(self, paths: Iterable[str], folder: Path) -> dict[str, str]:
         """Copy sealed files, checked against their digests, and return path -> absolute copy.

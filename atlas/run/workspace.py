@@ -16,6 +16,7 @@ from atlas.record import RunView, open_record
 from atlas.run import gating
 from atlas.run.identity import find_run
 from atlas.run.journal import Journal
+from atlas.run.kept import sweep
 from atlas.run.stages import advance, load_policy, tier_of
 from atlas.run.store import Store
 
@@ -204,6 +205,7 @@ class LocalWorkspace:
             if state in ("done", "abandoned"):
                 raise BadInput(f"{root.name} is {state} already")
             journal.append("abandoned", {"author": author, "reason": reason})
+            sweep(root, journal.view())
 
     # Records and files
 

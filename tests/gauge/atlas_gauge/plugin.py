@@ -31,6 +31,11 @@ def measure(context: StepContext) -> None:
     time.sleep(context.params["delay_s"])
     if context.params["fail"]:
         raise RuntimeError("the gauge was asked to fail")
+    attempts = context.keep / "attempts"
+    made = 1 + (int(attempts.read_text()) if attempts.exists() else 0)
+    attempts.write_text(str(made))
+    if made <= context.params["failures"]:
+        raise RuntimeError(f"attempt {made} was asked to fail")
     rows = []
     for part in context.slices:
         total = sum(len(item.text) for item in part.items)
