@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from attrs import frozen
 
@@ -41,7 +42,14 @@ class Probes:
         for name, size in zip(self.names, self.sizes, strict=True):
             generator = self.streams.generator(purpose, index, name)
             drawn = np.frombuffer(generator.bytes((size + 7) // 8), dtype=np.uint8)
-            bits = torch.from_numpy(np.unpackbits(drawn, count=size))
-            vector[start : start + size] = bits.to(self.device)
+            vector[start : start + size] = self._bits(drawn, size)
             start += size
         return vector.mul_(2.0).sub_(1.0)
+
+    def _bits(self, drawn: npt.NDArray[np.uint8], size: int) -> torch.Tensor:
+        """Return the first `size` bits, the highest of each byte first, unpacked where they are used."""
+        if self.device.type == "cpu":
+            return torch.from_numpy(np.unpackbits(drawn, count=size))
+        packed = torch.from_numpy(drawn.copy()).to(self.device)
+        places = torch.arange(7, -1, -1, dtype=torch.uint8, device=self.device)
+        return packed.unsqueeze(1).bitwise_right_shift(places).bitwise_and(1).flatten()[:size]

@@ -4,7 +4,8 @@ In float32, `torch.linalg.vector_norm` is off by 3% and `torch.dot` by up to 0.4
 running float32 sum loses the small terms. Here a vector is cut into chunks; each chunk is reduced on
 its own and the chunks are added in float64. Scalars convert the chunk itself to float64. Products with
 a stack of vectors multiply within a short chunk in the working precision, which is off by 4e-10 of the
-product of the norms at 6.4e7 entries and takes half the time.
+product of the norms at 6.4e7 entries and takes half the time; on a device many such chunks are multiplied
+by one batched product.
 """
 
 from __future__ import annotations
@@ -19,15 +20,12 @@ __all__ = ["add_combination", "combine", "dot", "norm", "project"]
 _SCALAR_CHUNK = 1 << 18
 _STACK_CHUNK = 1 << 15
 _DEVICE_CHUNK = 1 << 23
+_DEVICE_ROW = 1 << 12
 
 
 def _chunks(size: int, chunk: int, device: torch.device) -> Iterator[slice]:
     step = chunk if device.type == "cpu" else _DEVICE_CHUNK
     return (slice(start, min(start + step, size)) for start in range(0, size, step))
-
-
-def _stack_dtype(vector: torch.Tensor) -> torch.dtype:
-    return vector.dtype if vector.device.type == "cpu" else torch.float64
 
 
 def dot(x: torch.Tensor, y: torch.Tensor) -> float:
@@ -50,10 +48,17 @@ def project(stack: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:
         stack: `[m, n]`, any floating dtype.
         vector: `[n]`, in the working dtype.
     """
-    dtype = _stack_dtype(vector)
     total = torch.zeros(stack.shape[0], dtype=torch.float64, device=vector.device)
     for part in _chunks(vector.numel(), _STACK_CHUNK, vector.device):
-        total += (stack[:, part].to(dtype) @ vector[part].to(dtype)).double()
+        rows, piece = stack[:, part].to(vector.dtype), vector[part]
+        if vector.device.type == "cpu":
+            total += (rows @ piece).double()
+            continue
+        whole = piece.numel() - piece.numel() % _DEVICE_ROW
+        batched = rows[:, :whole].view(stack.shape[0], -1, _DEVICE_ROW).transpose(0, 1)
+        products = torch.bmm(batched, piece[:whole].view(-1, _DEVICE_ROW, 1))
+        total += products.double().sum(0).squeeze(1)
+        total += rows[:, whole:].double() @ piece[whole:].double()
     return total.cpu()
 
 
@@ -65,10 +70,9 @@ def add_combination(vector: torch.Tensor, stack: torch.Tensor, coefficients: tor
         stack: `[m, n]`, any floating dtype.
         coefficients: `[m]`.
     """
-    dtype = _stack_dtype(vector)
-    weights = coefficients.to(device=vector.device, dtype=dtype)
+    weights = coefficients.to(device=vector.device, dtype=vector.dtype)
     for part in _chunks(vector.numel(), _STACK_CHUNK, vector.device):
-        vector[part] += (weights @ stack[:, part].to(dtype)).to(vector.dtype)
+        vector[part] += weights @ stack[:, part].to(vector.dtype)
     return vector
 
 

@@ -156,6 +156,29 @@ class HessianOperator:
             self._refuse(vector, result)
         return result
 
+    def second_backward(self) -> Callable[[torch.Tensor], torch.Tensor]:
+        """Return the product as a function of autograd over first graphs built now: what a tracer can follow.
+
+        It counts no product, checks nothing, and holds the first graphs of all micro-batches.
+        """
+        graphs, tensors = [self._build(batch) for batch in self._batches], self.parameters.tensors
+
+        def product(vector: torch.Tensor) -> torch.Tensor:
+            directions = self.parameters.views(vector)
+            parts: list[torch.Tensor | None] = [None] * len(tensors)
+            for graph in (graph for graph in graphs if graph.positions):
+                bent = [directions[i] for i in graph.positions]
+                found = torch.autograd.grad(
+                    graph.edges, tensors, grad_outputs=bent, retain_graph=True, allow_unused=True
+                )
+                for i, part in enumerate(found):
+                    held = parts[i]
+                    parts[i] = part if held is None else held if part is None else held + part
+            pairs = zip(parts, tensors, strict=True)
+            return torch.cat([(torch.zeros_like(t) if p is None else p).reshape(-1) for p, t in pairs])
+
+        return product
+
     def repeated_matvec(self, vector: torch.Tensor, *, rtol: float = 1e-3) -> torch.Tensor:
         """Return a product that was computed twice on graphs built anew, after comparing the two.
 
