@@ -11,6 +11,7 @@ from attrs import frozen
 from atlas_pyhessian import reductions
 from atlas_pyhessian.operators import SymmetricOperator
 from atlas_pyhessian.ritz import RitzState
+from atlas_pyhessian.spectrum import SegmentImage
 
 __all__ = ["Verified", "clears", "unmatched", "verify"]
 
@@ -39,16 +40,23 @@ class Verified:
     values: list[float]
     residual_norms: list[float]
     failed: torch.Tensor | None
+    images: tuple[SegmentImage, ...]
 
 
 def verify(
-    state: RitzState, operator: SymmetricOperator, chosen: Sequence[int], tolerance: float
+    state: RitzState,
+    operator: SymmetricOperator,
+    chosen: Sequence[int],
+    tolerance: float,
+    segments: Sequence[int] = (),
 ) -> Verified:
     """Take Rayleigh quotients and residuals of Ritz vectors by one product each.
 
-    The residual of the recurrence is overwritten.
+    The residual of the recurrence is overwritten. With the lengths of `segments` each product is summed
+    by segment too.
     """
     values: list[float] = []
+    images: list[SegmentImage] = []
     residual_norms: list[float] = []
     failed: torch.Tensor | None = None
     for index in chosen:
@@ -57,11 +65,14 @@ def verify(
         product = operator.matvec(vector, out=state.spare)
         state.spare = product
         values.append(reductions.dot(vector, product))
+        if segments:
+            forms = reductions.segment_dots(vector, product, segments)
+            images.append(SegmentImage(forms, reductions.segment_dots(product, product, segments)))
         product.sub_(vector, alpha=values[-1])
         residual_norms.append(reductions.norm(product))
         if residual_norms[-1] > tolerance * state.norm and residual_norms[-1] == max(residual_norms):
             failed, state.spare = product, failed
-    return Verified(values, residual_norms, failed)
+    return Verified(values, residual_norms, failed, tuple(images))
 
 
 def unmatched(known: Sequence[float], now: Sequence[float], slack: float) -> int:

@@ -11,11 +11,11 @@ by one batched product.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 
-__all__ = ["add_combination", "combine", "dot", "norm", "project"]
+__all__ = ["add_combination", "combine", "dot", "norm", "project", "segment_dots"]
 
 _SCALAR_CHUNK = 1 << 18
 _STACK_CHUNK = 1 << 15
@@ -39,6 +39,13 @@ def dot(x: torch.Tensor, y: torch.Tensor) -> float:
 def norm(x: torch.Tensor) -> float:
     """Return the Euclidean norm of a vector `[n]`, summed in float64."""
     return math.sqrt(dot(x, x))
+
+
+def segment_dots(x: torch.Tensor, y: torch.Tensor, sizes: Sequence[int]) -> tuple[float, ...]:
+    """Return `x_b . y_b` of each segment b of two vectors `[n]` cut into `sizes`, summed in float64."""
+    return tuple(
+        dot(part, other) for part, other in zip(x.split(list(sizes)), y.split(list(sizes)), strict=True)
+    )
 
 
 def project(stack: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:

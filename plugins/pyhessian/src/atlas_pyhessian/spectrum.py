@@ -9,7 +9,7 @@ from attrs import frozen
 
 from atlas_pyhessian.basis import Basis
 
-__all__ = ["EigenRequest", "Spectrum", "default_basis_size", "wanted"]
+__all__ = ["EigenRequest", "SegmentImage", "Spectrum", "default_basis_size", "wanted"]
 
 
 @frozen
@@ -36,6 +36,14 @@ class EigenRequest:
 
 
 @frozen
+class SegmentImage:
+    """A unit Ritz vector v and its product H v, summed by segment: `v_b . (H v)_b` and `|(H v)_b|^2`."""
+
+    forms: tuple[float, ...]
+    squares: tuple[float, ...]
+
+
+@frozen
 class Spectrum:
     """Verified extreme eigenpairs, largest magnitude first, and the Ritz basis that is left.
 
@@ -47,10 +55,14 @@ class Spectrum:
         exhausted: The basis spans the whole space, so that `ritz_values` are the whole spectrum.
         found_by_fresh_starts: Wanted eigenvalues that the first start vector had missed.
         clean_starts: Fresh starts in a row that found nothing new.
+        searched: As many of them as were asked for, or nothing is left to search; false where the budget
+            ran out first, so that the pairs are eigenpairs but may not be the extreme ones.
         num_matvecs: Products spent.
         ritz_values: Ritz values of `basis`, the wanted first, `[m]`.
         ritz_residuals: Their residual norms, those beyond `p` by the recurrence, `[m]`.
         basis: The stored Ritz vectors.
+        images: Of the first `p` vectors of `basis`, by the same explicit products; empty unless
+            segments were given.
     """
 
     values: tuple[float, ...]
@@ -60,10 +72,17 @@ class Spectrum:
     exhausted: bool
     found_by_fresh_starts: int
     clean_starts: int
+    searched: bool
     num_matvecs: int
     ritz_values: tuple[float, ...]
     ritz_residuals: tuple[float, ...]
     basis: Basis
+    images: tuple[SegmentImage, ...] = ()
+
+    @property
+    def num_verified(self) -> int:
+        """How many of the basis' vectors, the first p, have explicit residuals."""
+        return len(self.values)
 
 
 def default_basis_size(top_k: int, ends: int) -> int:

@@ -17,7 +17,7 @@ from the wanted set or has entered it, as often in a row without finding as is a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -64,6 +64,7 @@ def thick_restart_lanczos(
     certifier: SymmetricOperator | None = None,
     make_basis: MakeBasis | None = None,
     first_product: torch.Tensor | None = None,
+    segments: Sequence[int] = (),
     report: Callable[[str, int, float], None] | None = None,
 ) -> Spectrum:
     """Return the wanted eigenpairs with verified residuals.
@@ -76,6 +77,7 @@ def thick_restart_lanczos(
             products count like the operator's, and after a residual that fails it takes its place.
         make_basis: Makes the basis; None keeps it in memory on the operator's device.
         first_product: The product with `draw(0)` scaled to unit length, where it is known already.
+        segments: Lengths of consecutive pieces of a vector by which the verifying products are summed too.
         report: Called with what is being done, products so far, and the worst wanted residual
             relative to ||H||.
 
@@ -139,7 +141,7 @@ def thick_restart_lanczos(
             draws += 1
             continue
         if settled or exhausted or last_chance:
-            verified = verify(state, exact, chosen, tolerance)
+            verified = verify(state, exact, chosen, tolerance, segments)
             norm = max(state.norm, *(abs(value) for value in verified.values))
             spent = products()
             if verified.failed is None or exhausted or request.max_matvecs - spent <= reserve:
@@ -167,8 +169,10 @@ def thick_restart_lanczos(
         exhausted=exhausted,
         found_by_fresh_starts=found,
         clean_starts=clean,
+        searched=exhausted or clean >= request.fresh_starts,
         num_matvecs=products(),
         ritz_values=(*verified.values, *(state.theta[i] for i in outside)),
         ritz_residuals=(*verified.residual_norms, *(state.bounds[i] for i in outside)),
         basis=basis,
+        images=verified.images,
     )
