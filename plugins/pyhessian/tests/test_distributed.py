@@ -46,7 +46,7 @@ truth = torch.linalg.eigvalsh(exact)
 best = truth[truth.abs().argsort(descending=True)][:4].tolist()
 with open(f"{sys.argv[1]}/{rank}.json", "w") as file:
     json.dump({"error": error, "values": spectrum.values, "best": best, "norm": spectrum.norm,
-               "converged": all(spectrum.converged), "held": spectrum.basis._stack.shape[1]}, file)
+               "converged": all(spectrum.converged), "held": spectrum.basis._rows.size}, file)
 dist.destroy_process_group()
 """
 

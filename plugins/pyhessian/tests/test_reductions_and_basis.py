@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from atlas_pyhessian import reductions
 from atlas_pyhessian.basis import ROUNDING, Basis
+from atlas_pyhessian.rows import BLOCK, FileRows
 
-from atlas.errors import BadInput
+from atlas.errors import BadInput, InstrumentFailed
 from atlas.randomness import RandomStreams
 
 
@@ -104,3 +107,33 @@ def test_probes_depend_on_the_parameters_name_and_not_on_its_neighbours():
     assert not torch.equal(twins[:40], twins[40:])
     assert set(both.tolist()) == {-1.0, 1.0}
     assert abs(float(draw(("c",), (100_000,)).mean())) <= 4 / np.sqrt(100_000)
+
+
+@pytest.mark.parametrize("storage", list(ROUNDING))
+def test_a_basis_on_disk_computes_what_one_in_memory_does(tmp_path, storage):
+    """Three blocks, the last one short; the same arithmetic in the same order but for float64 subtotals."""
+    size = 2 * BLOCK + 12_345
+    kinds = (None, FileRows(4, size, storage, tmp_path))
+    observed = []
+    for rows in kinds:
+        held = Basis(4, size, storage=storage, dtype=torch.float32, device=torch.device("cpu"), rows=rows)
+        for seed in range(4):
+            vector = normal(size, seed)
+            held.orthogonalise(vector)
+            held.append(vector, scale=1 / reductions.norm(vector))
+        held.rotate(torch.linalg.qr(normal((4, 4), 9, torch.float64))[0][:, :3].T)
+        probe = normal(size, 10)
+        removed = held.orthogonalise(probe)
+        observed.append((held.vector(2), removed, probe, held.combination(removed)))
+    in_memory, on_disk = observed
+    assert all(torch.allclose(x, y, rtol=0, atol=1e-6) for x, y in zip(in_memory, on_disk, strict=True))
+    assert list(tmp_path.iterdir()) == [], "the file has no name, so that nothing is left of it"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the disk that is always full is Linux's")
+def test_a_full_disk_is_said_with_the_way_out(tmp_path):
+    rows = FileRows(2, 100, torch.float16, tmp_path)
+    rows._file.close()
+    rows._file = open("/dev/full", "r+b", buffering=0)  # noqa: SIM115, PTH123 # closed with the rows
+    with pytest.raises(InstrumentFailed, match="No space left on device"):
+        rows.write(0, torch.zeros(100))

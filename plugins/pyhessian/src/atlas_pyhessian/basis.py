@@ -14,6 +14,7 @@ import torch
 
 from atlas.errors import BadInput
 from atlas_pyhessian import reductions
+from atlas_pyhessian.rows import MemoryRows, Rows
 
 __all__ = ["ROUNDING", "Basis"]
 
@@ -30,6 +31,7 @@ class Basis:
         storage: dtype in which vectors are kept.
         dtype: Working dtype, in which vectors go in and come out.
         device: Where they are kept.
+        rows: What keeps them; None for memory. It must have this capacity, size and storage.
 
     Raises:
         BadInput: `storage` has no certified rounding.
@@ -43,13 +45,14 @@ class Basis:
         storage: torch.dtype,
         dtype: torch.dtype,
         device: torch.device,
+        rows: Rows | None = None,
     ) -> None:
         if storage not in ROUNDING:
             raise BadInput(
                 f"a basis cannot be stored as {storage}",
                 fix="use float16 (scaled), float32 or float64",
             )
-        self._stack = torch.empty(capacity, size, dtype=storage, device=device)
+        self._rows = rows if rows is not None else MemoryRows(capacity, size, storage, device)
         self._dtype = dtype
         self._scale = math.sqrt(size) if storage is torch.float16 else 1.0
         self._count = 0
@@ -61,38 +64,43 @@ class Basis:
     @property
     def capacity(self) -> int:
         """Largest number of vectors."""
-        return self._stack.shape[0]
+        return self._rows.capacity
 
     @property
     def rounding(self) -> float:
         """Relative perturbation of a vector by being stored."""
-        return ROUNDING[self._stack.dtype]
-
-    @property
-    def _held(self) -> torch.Tensor:
-        return self._stack[: self._count]
+        return ROUNDING[self._rows.dtype]
 
     def append(self, vector: torch.Tensor, *, scale: float = 1.0) -> None:
         """Store `scale * vector`, a unit vector `[n]`; `vector` is overwritten, to save a copy."""
         torch.mul(vector, scale * self._scale, out=vector)
-        self._stack[self._count].copy_(vector)
+        self._rows.write(self._count, vector)
         self._count += 1
 
     def vector(self, index: int, *, out: torch.Tensor | None = None) -> torch.Tensor:
         """Return a copy of a stored vector `[n]` in the working dtype, in `out` where given."""
         result = self._new() if out is None else out
-        return result.copy_(self._stack[index]).div_(self._scale)
+        return self._rows.read(index, result).div_(self._scale)
 
     def _new(self) -> torch.Tensor:
-        return torch.empty(self._stack.shape[1], dtype=self._dtype, device=self._stack.device)
+        return torch.empty(self._rows.size, dtype=self._dtype, device=self._rows.device)
 
     def project(self, vector: torch.Tensor) -> torch.Tensor:
         """Return the inner products with all held vectors, float64 `[len(self)]`."""
-        return reductions.project(self._held, vector) / self._scale
+        total = torch.zeros(self._count, dtype=torch.float64)
+        for part, block in self._rows.blocks(self._count):
+            total += reductions.project(block, vector[part])
+        return total / self._scale
 
     def subtract(self, vector: torch.Tensor, coefficients: torch.Tensor) -> torch.Tensor:
         """Subtract the combination of held vectors from `vector` in place and return it."""
-        return reductions.add_combination(vector, self._held, -coefficients / self._scale)
+        return self._add(vector, -coefficients)
+
+    def _add(self, vector: torch.Tensor, coefficients: torch.Tensor) -> torch.Tensor:
+        weights = coefficients / self._scale
+        for part, block in self._rows.blocks(self._count):
+            reductions.add_combination(vector[part], block, weights)
+        return vector
 
     def orthogonalise(self, vector: torch.Tensor) -> torch.Tensor:
         """Make `vector` orthogonal to the held vectors in place; return float64 coefficients removed.
@@ -113,10 +121,10 @@ class Basis:
 
     def combination(self, coefficients: torch.Tensor, *, out: torch.Tensor | None = None) -> torch.Tensor:
         """Return the combination of held vectors `[n]` in the working dtype, never rounded to storage."""
-        result = (self._new() if out is None else out).zero_()
-        return reductions.add_combination(result, self._held, coefficients / self._scale)
+        return self._add((self._new() if out is None else out).zero_(), coefficients)
 
     def rotate(self, rotation: torch.Tensor) -> None:
         """Replace the held vectors by `rotation @ vectors`, `rotation` being `[k, len(self)]`."""
-        reductions.combine(self._held, rotation, self._dtype)
+        for _, block in self._rows.blocks(self._count, keep=rotation.shape[0]):
+            reductions.combine(block, rotation, self._dtype)
         self._count = rotation.shape[0]
