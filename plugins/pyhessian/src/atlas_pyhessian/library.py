@@ -132,14 +132,20 @@ def run_library(
     """
     library = _load()
     wrapped = _Loss(module, loss_sum, batches)
+    on_device = parameters.device.type == "cuda"
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
         _exclude_unused(parameters, wrapped(torch.empty(0)))
         used = [p.requires_grad for p in parameters.tensors]
         try:
-            with torch.random.fork_rng(devices=[]), _counted(library) as count:
+            with (
+                torch.random.fork_rng(devices=[parameters.device] if on_device else []),
+                _counted(library) as count,
+            ):
                 torch.manual_seed(seed)
                 nothing = (torch.empty(0), torch.empty(0))
-                computation = library.hessian(wrapped, lambda outputs, _: outputs, data=nothing, cuda=False)
+                computation = library.hessian(
+                    wrapped, lambda outputs, _: outputs, data=nothing, cuda=on_device
+                )
                 values, vectors = computation.eigenvalues(maxIter=max_iterations, tol=_TOLERANCE, top_n=top_k)
                 eigenvalue_matvecs = count[0]
                 samples = computation.trace(maxIter=max_probes, tol=_TOLERANCE) if max_probes else []
