@@ -9,6 +9,7 @@ memory and perturbs by 2e-3, more than a certificate of 1e-3 allows, and is not 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 
@@ -70,6 +71,36 @@ class Basis:
     def rounding(self) -> float:
         """Relative perturbation of a vector by being stored."""
         return ROUNDING[self._rows.dtype]
+
+    @property
+    def size(self) -> int:
+        """Length of a vector."""
+        return self._rows.size
+
+    @property
+    def storage(self) -> torch.dtype:
+        """Type in which vectors are kept."""
+        return self._rows.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where they are kept."""
+        return self._rows.device
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the held vectors."""
+        return self._count * self.size * self.storage.itemsize
+
+    def stored(self) -> Iterator[torch.Tensor]:
+        """Yield the held vectors as they are stored, scaled and rounded."""
+        for row in range(self._count):
+            yield self._rows.read(row, torch.empty(self.size, dtype=self.storage, device=self.device))
+
+    def append_stored(self, vector: torch.Tensor) -> None:
+        """Hold a vector again that `stored` gave, bit for bit."""
+        self._rows.write(self._count, vector)
+        self._count += 1
 
     def append(self, vector: torch.Tensor, *, scale: float = 1.0) -> None:
         """Store `scale * vector`, a unit vector `[n]`; `vector` is overwritten, to save a copy."""

@@ -20,19 +20,18 @@ import math
 from collections.abc import Callable, Sequence
 
 import torch
+from attrs import evolve
 
 from atlas.errors import BadInput
 from atlas_pyhessian import reductions
 from atlas_pyhessian.basis import Basis
 from atlas_pyhessian.certificate import clears, unmatched, verify
 from atlas_pyhessian.operators import SymmetricOperator
+from atlas_pyhessian.restarts import MakeBasis, Restarts, Search
 from atlas_pyhessian.ritz import RitzState, continue_from, expand, kept_at_restart
 from atlas_pyhessian.spectrum import EigenRequest, Spectrum, default_basis_size, wanted
 
 __all__ = ["EigenRequest", "MakeBasis", "Spectrum", "default_basis_size", "thick_restart_lanczos", "wanted"]
-
-MakeBasis = Callable[[int, int, torch.dtype], Basis]
-"""Makes an empty basis for so many vectors of such length, kept in such a dtype."""
 
 _MARGIN = 0.85
 """Fraction of the tolerance at which the recurrence stops, so that the explicit residual passes."""
@@ -65,6 +64,7 @@ def thick_restart_lanczos(
     make_basis: MakeBasis | None = None,
     first_product: torch.Tensor | None = None,
     segments: Sequence[int] = (),
+    restarts: Restarts | None = None,
     report: Callable[[str, int, float], None] | None = None,
 ) -> Spectrum:
     """Return the wanted eigenpairs with verified residuals.
@@ -78,6 +78,8 @@ def thick_restart_lanczos(
         make_basis: Makes the basis; None keeps it in memory on the operator's device.
         first_product: The product with `draw(0)` scaled to unit length, where it is known already.
         segments: Lengths of consecutive pieces of a vector by which the verifying products are summed too.
+        restarts: Where the state is left from time to time; one that an interrupted attempt left there
+            is gone on from, and its products are counted.
         report: Called with what is being done, products so far, and the worst wanted residual
             relative to ||H||.
 
@@ -105,49 +107,61 @@ def thick_restart_lanczos(
     else:
         basis = Basis(capacity, size, storage=storage, dtype=operator.dtype, device=operator.device)
     _checked(request, basis, goal)
-    stop = _MARGIN * math.sqrt(tolerance**2 - basis.rounding**2)
     resolution = 100 * torch.finfo(operator.dtype).eps
-    square = torch.zeros(basis.capacity, basis.capacity, dtype=torch.float64)
-    start = draw(0)
-    state = RitzState(basis, square, start, reductions.norm(start))
-    draws, clean, found = 1, 0, 0
-    known: list[float] | None = None
+    resumed = restarts.running if restarts is not None else None
+    if resumed is not None:
+        state, search = resumed.restore(basis, operator.dtype)
+        started -= resumed.spent
+    else:
+        square = torch.zeros(basis.capacity, basis.capacity, dtype=torch.float64)
+        start = draw(0)
+        state = RitzState(basis, square, start, reductions.norm(start))
+        search = Search(stop=_MARGIN * math.sqrt(tolerance**2 - basis.rounding**2))
+    expanded = resumed is not None and resumed.expanded
     while True:
-        expand(state, operator, first_product)
-        first_product = None
+        if expanded:
+            state.diagonalise()
+        else:
+            if restarts is not None:
+                restarts.save(state, search, spent=products(), expanded=False)
+            expand(state, exact if search.exact else operator, first_product)
+        expanded, first_product = False, None
+        undecided = evolve(search)
         chosen = wanted(state.theta, top_k, ends)
         spent = products()
         worst = max(state.bounds[i] for i in chosen)
         if report is not None:
-            phase = "Lanczos" if known is None else "looking for missed eigenvalues"
+            phase = "Lanczos" if search.known is None else "looking for missed eigenvalues"
             scale = max(state.norm, state.residual_norm)
             report(phase, spent, worst / scale if scale else 0.0)
         exhausted = len(basis) == size
         broken = state.residual_norm <= resolution * state.norm
         reserve = min(goal, len(basis) + 1)
         last_chance = request.max_matvecs - spent <= reserve
-        settled = len(state.theta) >= goal and worst <= stop * state.norm
-        if known is not None:
+        settled = len(state.theta) >= goal and worst <= search.stop * state.norm
+        if search.known is not None:
             slack = tolerance * state.norm
             settled = settled and (state.since_fresh >= _FRESH_STEPS or broken)
             settled = settled and clears(state, chosen, top_k, ends, slack)
             if settled or exhausted:
-                news = unmatched(known, [state.theta[i] for i in chosen], slack)
-                found, clean = found + news, 0 if news else clean + 1
-        if settled and not (exhausted or last_chance) and clean < request.fresh_starts:
-            known = [state.theta[i] for i in chosen]
+                news = unmatched(search.known, [state.theta[i] for i in chosen], slack)
+                search.found, search.clean = search.found + news, 0 if news else search.clean + 1
+        if settled and not (exhausted or last_chance) and search.clean < request.fresh_starts:
+            search.known = [state.theta[i] for i in chosen]
             state.restart(chosen)
-            continue_from(state, draw(draws))
-            draws += 1
+            continue_from(state, draw(search.draws))
+            search.draws += 1
             continue
         if settled or exhausted or last_chance:
+            if restarts is not None:
+                restarts.save(state, undecided, spent=spent, expanded=True)
             verified = verify(state, exact, chosen, tolerance, segments)
             norm = max(state.norm, *(abs(value) for value in verified.values))
             spent = products()
             if verified.failed is None or exhausted or request.max_matvecs - spent <= reserve:
                 break
-            stop *= 0.5
-            operator = exact
+            search.stop *= 0.5
+            search.exact = True
             if len(basis) == basis.capacity:
                 state.restart(kept_at_restart(state.theta, top_k, ends, basis.capacity))
             continue_from(state, verified.failed)
@@ -155,8 +169,8 @@ def thick_restart_lanczos(
         if len(basis) == basis.capacity:
             state.restart(kept_at_restart(state.theta, top_k, ends, basis.capacity))
         if broken:
-            continue_from(state, draw(draws))
-            draws += 1
+            continue_from(state, draw(search.draws))
+            search.draws += 1
     order = chosen + [i for i in range(len(state.theta)) if i not in chosen]
     basis.rotate(state.rotation[:, order].T)
     outside = order[len(chosen) :]
@@ -167,9 +181,9 @@ def thick_restart_lanczos(
         converged=tuple(verified.residual_norms[i] <= tolerance * norm for i in ranking),
         norm=norm,
         exhausted=exhausted,
-        found_by_fresh_starts=found,
-        clean_starts=clean,
-        searched=exhausted or clean >= request.fresh_starts,
+        found_by_fresh_starts=search.found,
+        clean_starts=search.clean,
+        searched=exhausted or search.clean >= request.fresh_starts,
         num_matvecs=products(),
         ritz_values=(*verified.values, *(state.theta[i] for i in outside)),
         ritz_residuals=(*verified.residual_norms, *(state.bounds[i] for i in outside)),
