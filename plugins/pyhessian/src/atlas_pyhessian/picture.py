@@ -46,7 +46,7 @@ def _label(value: float, residual: float | None) -> str:
     return f"{value:.4g}".replace("-", "\N{MINUS SIGN}") + error
 
 
-def _stems(axes: Axes, rows: Sequence[Row]) -> None:
+def _stems(axes: Axes, rows: Sequence[Row], matrix: str) -> None:
     """Eigenvalue against index with residual bars; each is labelled while there is room."""
     for row in rows:
         index, value, residual = row["index"], row["eigenvalue"], row["residual_norm"]
@@ -77,12 +77,12 @@ def _stems(axes: Axes, rows: Sequence[Row]) -> None:
     axes.axhline(0, color=_INK, linewidth=0.8)
     axes.margins(x=0.12, y=0.22)
     axes.set_xlabel("index, by falling magnitude")
-    axes.set_ylabel("eigenvalue of the Hessian (nat)")
+    axes.set_ylabel(f"eigenvalue of the {matrix} (nat)")
     if len(rows) <= _LABELLED:
         axes.set_xticks([row["index"] for row in rows])
 
 
-def _density(axes: Axes, points: Sequence[Row], rows: Sequence[Row]) -> None:
+def _density(axes: Axes, points: Sequence[Row], rows: Sequence[Row], matrix: str) -> None:
     """Counts by interval on a logarithmic scale with a band of two standard errors, and a rug."""
     edges = [point["low"] for point in points] + [points[-1]["high"]]
     counts = [max(point["count"], 0.0) for point in points]
@@ -111,17 +111,20 @@ def _density(axes: Axes, points: Sequence[Row], rows: Sequence[Row]) -> None:
             clip_on=False,
         )
     axes.plot([], [], color=_POSITIVE, linewidth=1.8, label="certified eigenvalue")
-    axes.set_xlabel("eigenvalue of the Hessian (nat)")
+    axes.set_xlabel(f"eigenvalue of the {matrix} (nat)")
     axes.set_ylabel("eigenvalues per interval")
     axes.legend(frameon=False, loc="upper right")
 
 
-def draw_spectrum(rows: Sequence[Row], points: Sequence[Row] = (), *, kind: str = "svg") -> bytes:
+def draw_spectrum(
+    rows: Sequence[Row], points: Sequence[Row] = (), *, matrix: str = "Hessian", kind: str = "svg"
+) -> bytes:
     """Draw one slice: stems with residual bars, and beside them the density where there is one.
 
     Args:
         rows: Rows of the table `spectrum` of one slice.
         points: Rows of the table `density` of the same slice.
+        matrix: What the axes call the matrix.
         kind: `svg` or `png`.
     """
     import matplotlib as mpl
@@ -130,17 +133,18 @@ def draw_spectrum(rows: Sequence[Row], points: Sequence[Row] = (), *, kind: str 
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(9.2, 3.5) if points else (5.6, 3.5), layout="constrained")
         panels = figure.subplots(1, 2 if points else 1, squeeze=False)[0]
-        _stems(panels[0], rows)
+        _stems(panels[0], rows, matrix)
         if points:
-            _density(panels[1], points, rows)
+            _density(panels[1], points, rows, matrix)
         return _encode(figure, kind)
 
 
-def draw_slices(rows: Sequence[Row], *, kind: str = "svg") -> bytes:
+def draw_slices(rows: Sequence[Row], *, matrix: str = "Hessian", kind: str = "svg") -> bytes:
     """Draw all slices under each other on one axis of eigenvalues, with residual bars.
 
     Args:
         rows: Rows of the table `spectrum`.
+        matrix: What the axis calls the matrix.
         kind: `svg` or `png`.
     """
     import matplotlib as mpl
@@ -170,5 +174,5 @@ def draw_slices(rows: Sequence[Row], *, kind: str = "svg") -> bytes:
         axes.set_ylim(len(keys) - 0.5, -0.5)
         axes.grid(axis="y", color="#dddddd", linewidth=0.7)
         axes.set_axisbelow(True)
-        axes.set_xlabel("eigenvalues of the Hessian (nat)")
+        axes.set_xlabel(f"eigenvalues of the {matrix} (nat)")
         return _encode(figure, kind)
