@@ -6,12 +6,44 @@ import pytest
 import torch
 from atlas_pyhessian.operators import HessianOperator
 from atlas_pyhessian.operators.compiled import CompiledOperator
-from atlas_pyhessian.operators.traced import Untraceable, trace_product
+from atlas_pyhessian.operators.traced import Untraceable, round_to_tf32, trace_product
 from atlas_pyhessian.preparation import prepared
+
+
+def _close(observed: torch.Tensor, expected: torch.Tensor, tolerance: float = 1e-6) -> bool:
+    return float(torch.linalg.norm(observed - expected)) <= tolerance * float(torch.linalg.norm(expected))
 
 
 @pytest.mark.parametrize("name", ["mlp", "gpt2", "llama", "gpt_neox"])
 def test_a_traced_product_is_the_exact_hessians(problem_and_hessian, name):
+    problem, exact = problem_and_hessian(name)
+    vector = torch.linspace(-1, 1, len(exact), dtype=torch.float64)
+    with prepared(problem.module) as parameters:
+        operator = HessianOperator(parameters, problem.loss_sum, problem.batches, retain_graph=False)
+        program = trace_product(operator.second_backward(), torch.ones(len(exact), dtype=torch.float64))
+    assert _close(program(vector), exact @ vector)
+
+
+def test_operands_of_matrix_products_are_rounded_to_tf32(problem_and_hessian):
+    """Eleven significant bits: 2**-12 for each operand, against float32's 2**-24."""
+    problem, exact = problem_and_hessian("gpt2")
+    vector = torch.linspace(-1, 1, len(exact))
+    try:
+        problem.module.float()
+        with prepared(problem.module) as parameters:
+            operator = HessianOperator(parameters, problem.loss_sum, problem.batches, retain_graph=False)
+            program = trace_product(operator.second_backward(), vector)
+            before = program(vector)
+            round_to_tf32(program)
+            after = program(vector)
+    finally:
+        problem.module.double()
+    assert not _close(after, before, 1e-5)
+    assert _close(after, before, 4 * 2.0**-12)
+
+
+@pytest.mark.parametrize("name", ["mlp", "gpt2", "llama", "gpt_neox"])
+def test_a_second_backward_is_the_exact_hessians(problem_and_hessian, name):
     """Unused parameters, tied weights and unequal micro-batches included; float32 inside Llama's norm."""
     problem, exact = problem_and_hessian(name)
     torch.manual_seed(0)
@@ -20,8 +52,7 @@ def test_a_traced_product_is_the_exact_hessians(problem_and_hessian, name):
         operator = HessianOperator(parameters, problem.loss_sum, problem.batches, retain_graph=False)
         compiled = CompiledOperator(operator, tf32=True)
         observed = compiled.matvec(vector)
-    expected = exact @ vector
-    assert torch.linalg.norm(observed - expected) <= 1e-6 * torch.linalg.norm(expected)
+    assert _close(observed, exact @ vector)
     assert compiled.agreement <= 1e-12
     assert compiled.num_matvecs == 1
 

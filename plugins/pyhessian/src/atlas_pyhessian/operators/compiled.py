@@ -1,10 +1,11 @@
 """Products at the speed of the device: traced once, compiled if asked, replayed from a CUDA graph.
 
 An eager product of a small language model is a few thousand kernels whose launches take longer than the
-kernels. Here the product is traced (`traced`), its constant part evaluated once, and the rest replayed
-as one CUDA graph; with `fuse` the compiler of torch first merges the elementwise operations. The matrix
-products may run in TF32, which rounds their operands to 11 bits: good enough to iterate with, and no
-certificate rests on it, since residuals are taken by the exact operator.
+kernels. Here they are replayed as one CUDA graph; with `fuse` the product is traced first (`traced`),
+its constant part evaluated once, and the compiler of torch merges the elementwise operations. The matrix
+products may run in TF32, operands of 11 significant bits: good enough to iterate with, and no certificate
+rests on it, since residuals are taken by the exact operator. The device cuts the other bits off; where
+the operations are merged they are rounded away instead, which costs nothing there and halves the error.
 """
 
 from __future__ import annotations
@@ -16,9 +17,12 @@ import torch
 
 from atlas_pyhessian import reductions
 from atlas_pyhessian.operators.hessian import HessianOperator
-from atlas_pyhessian.operators.traced import trace_product
+from atlas_pyhessian.operators.traced import round_to_tf32, trace_product
 
 __all__ = ["CompiledOperator"]
+
+Program = Callable[[torch.Tensor], torch.Tensor]
+"""Takes a vector `[n]` and returns its product."""
 
 _WARMUPS = 3
 """Runs before a capture, as torch asks for, so that libraries have set up what they keep."""
@@ -43,7 +47,7 @@ class CompiledOperator:
     Args:
         exact: The operator whose matrix it is; float32 or wider.
         tf32: Round the operands of matrix products to TF32 where the device has it.
-        fuse: Compile with `torch.compile`, which takes about a minute and then saves time in every product.
+        fuse: Trace and compile, which takes a minute or more and then saves time in every product.
 
     Attributes:
         agreement: Relative distance of one product of random signs to the exact operator's.
@@ -59,13 +63,19 @@ class CompiledOperator:
         generator = torch.Generator().manual_seed(0)
         sample = torch.randint(0, 2, (exact.size,), generator=generator, dtype=torch.int8)
         self._input = sample.to(device=exact.device, dtype=exact.dtype).mul_(2).sub_(1)
+
+        def program() -> Program:
+            if not fuse:
+                return exact.second_backward()
+            traced = trace_product(exact.second_backward(), self._input)
+            if self._tf32:
+                round_to_tf32(traced)
+            compiled: Program = torch.compile(traced, fullgraph=True, dynamic=False)
+            return compiled
+
         with _matmul_precision(self._tf32):
-            program: Callable[[torch.Tensor], torch.Tensor] = trace_product(
-                exact.second_backward(), self._input
-            )
-            if fuse:
-                program = torch.compile(program, fullgraph=True, dynamic=False)
-            self._run = _captured(program, self._input) if exact.device.type == "cuda" else _plain(program)
+            on_device = exact.device.type == "cuda"
+            self._run: Program = _Captured(program, self._input) if on_device else program()
         expected = exact.matvec(self._input)
         with _matmul_precision(self._tf32):
             observed = self._run(self._input)
@@ -101,30 +111,26 @@ class CompiledOperator:
             return result.copy_(self._run(self._input))
 
 
-def _plain(program: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[torch.Tensor], torch.Tensor]:
-    def run(vector: torch.Tensor) -> torch.Tensor:
-        with torch.no_grad():
-            return program(vector)
+class _Captured:
+    """A program as a CUDA graph that reads its vector where it lay at the capture.
 
-    return run
+    The program is made on the stream of the capture, where autograd then runs it too, and is held: what
+    it keeps lies in memory that the graph reads.
+    """
 
+    def __init__(self, make: Callable[[], Program], vector: torch.Tensor) -> None:
+        stream = torch.cuda.Stream(vector.device)  # type: ignore[no-untyped-call] # of torch
+        stream.wait_stream(torch.cuda.current_stream(vector.device))
+        with torch.cuda.stream(stream):
+            self._program = make()
+            for _ in range(_WARMUPS):
+                self._program(vector)
+        torch.cuda.current_stream(vector.device).wait_stream(stream)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph, stream=stream):
+            self._result = self._program(vector)
 
-def _captured(
-    program: Callable[[torch.Tensor], torch.Tensor], vector: torch.Tensor
-) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Capture a program as a CUDA graph that reads `vector` where it lies."""
-    stream = torch.cuda.Stream(vector.device)  # type: ignore[no-untyped-call] # of torch
-    stream.wait_stream(torch.cuda.current_stream(vector.device))
-    with torch.cuda.stream(stream), torch.no_grad():
-        for _ in range(_WARMUPS):
-            program(vector)
-    torch.cuda.current_stream(vector.device).wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.no_grad(), torch.cuda.graph(graph):
-        result = program(vector)
-
-    def run(_: torch.Tensor) -> torch.Tensor:
-        graph.replay()
-        return result
-
-    return run
+    def __call__(self, vector: torch.Tensor) -> torch.Tensor:
+        del vector  # it is the one of the capture
+        self._graph.replay()
+        return self._result

@@ -16,7 +16,9 @@ import torch
 from torch.fx import Graph, GraphModule, Interpreter, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 
-__all__ = ["Untraceable", "trace_product"]
+__all__ = ["Untraceable", "round_to_tf32", "trace_product"]
+
+_PRODUCTS = (torch.ops.aten.mm.default, torch.ops.aten.bmm.default)
 
 
 class Untraceable(Exception):
@@ -94,9 +96,7 @@ class _Keeping(Interpreter):
         return value
 
 
-def trace_product(
-    product: Callable[[torch.Tensor], torch.Tensor], vector: torch.Tensor
-) -> Callable[[torch.Tensor], torch.Tensor]:
+def trace_product(product: Callable[[torch.Tensor], torch.Tensor], vector: torch.Tensor) -> GraphModule:
     """Return a program that computes what `product` does, without autograd and without the constant part.
 
     Args:
@@ -138,3 +138,55 @@ def trace_product(
         module.register_buffer(name, value)
     remainder.lint()
     return GraphModule(module, remainder)
+
+
+def _rounded(value: torch.Tensor) -> torch.Tensor:
+    """Round float32 to the 11 significant bits of TF32, to nearest."""
+    return value.view(torch.int32).add(0x1000).bitwise_and(-0x2000).view(torch.float32)
+
+
+def round_to_tf32(program: GraphModule) -> None:
+    """Round the float32 operands of a program's matrix products to TF32, in place.
+
+    Constants are rounded now, in copies of their own; what varies is rounded as it is made.
+    """
+    graph = program.graph
+    done: dict[Node, Node] = {}
+    for node in list(graph.nodes):
+        if node.target not in _PRODUCTS:
+            continue
+        for operand in node.args:
+            if not isinstance(operand, Node) or _dtype(program, operand) is not torch.float32:
+                continue
+            if operand not in done:
+                done[operand] = _round_operand(program, operand)
+            node.replace_input_with(operand, done[operand])
+    graph.lint()
+    program.recompile()
+
+
+def _dtype(program: GraphModule, node: Node) -> torch.dtype:
+    held = program.get_buffer(str(node.target)) if node.op == "get_attr" else node.meta["val"]
+    dtype: torch.dtype = held.dtype
+    return dtype
+
+
+def _round_operand(program: GraphModule, operand: Node) -> Node:
+    graph = program.graph
+    if operand.op == "get_attr":
+        name = f"{operand.target}_tf32"
+        held = program.get_buffer(str(operand.target))
+        program.register_buffer(name, _rounded(held))
+        with graph.inserting_after(operand):
+            return graph.get_attr(name)
+    aten = torch.ops.aten
+    bits = operand
+    for target, *others in (
+        (aten.view.dtype, torch.int32),
+        (aten.add.Tensor, 0x1000),
+        (aten.bitwise_and.Scalar, -0x2000),
+        (aten.view.dtype, torch.float32),
+    ):
+        with graph.inserting_after(bits):
+            bits = graph.call_function(target, (bits, *others))
+    return bits
