@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from atlas_pyhessian.condition import condition_report
+from atlas_pyhessian.deflation import Deflation
 from atlas_pyhessian.hutchinson1989trace import trace
 from atlas_pyhessian.ubaru2017slq import quadrature
 from atlas_pyhessian.wu2000thickrestart import EigenRequest, thick_restart_lanczos
@@ -19,8 +20,9 @@ def report(operator, probes, *, top_k=4, eps=1e-3, density=False):
         operator, lambda i: sampler.rademacher("start", i), EigenRequest(top_k=top_k, tolerance=1e-6)
     )
     draw = lambda i: sampler.rademacher("probe", i)  # noqa: E731 - two calls share it
-    rules = [quadrature(operator, draw(i), i, 30, spectrum)[0] for i in range(8)] if density else []
-    estimate = trace(operator, draw, rel_se=None, max_probes=20, spectrum=spectrum)
+    deflation = Deflation.of_eigenvectors(spectrum)
+    rules = [quadrature(operator, draw(i), i, 30, deflation)[0] for i in range(8)] if density else []
+    estimate = trace(operator, draw, rel_se=None, max_probes=20, deflation=deflation)
     quantities = condition_report(spectrum, top_k=top_k, eps=eps, trace=estimate, rules=rules)
     return {quantity.quantity: quantity for quantity in quantities}
 
@@ -115,7 +117,7 @@ def test_the_effective_ranks_error_is_its_scatter(dense, probes):
             lambda i, s=sampler: s.rademacher("probe", i),
             rel_se=None,
             max_probes=16,
-            spectrum=spectrum,
+            deflation=Deflation.of_eigenvectors(spectrum),
         )
         report = {q.quantity: q for q in condition_report(spectrum, top_k=2, eps=1e-3, trace=estimate)}
         values.append(report["effective_rank"].value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from atlas_pyhessian.deflation import Deflation
 from atlas_pyhessian.hutchinson1989trace import mean_estimate, trace
 from atlas_pyhessian.ubaru2017slq import absolute_sum, count_between, density, quadrature
 from atlas_pyhessian.wu2000thickrestart import EigenRequest, thick_restart_lanczos
@@ -47,7 +48,7 @@ def test_the_interval_covers_the_trace_in_93_to_97_of_100(dense, probes, rel_se,
             lambda i, seed=seed: rademacher(operator.size, (seed, i)),
             rel_se=rel_se,
             max_probes=max_probes,
-            spectrum=spectrum,
+            deflation=Deflation.of_eigenvectors(spectrum),
         )
         hits += estimate.trace.low <= exact <= estimate.trace.high
     assert 0.93 <= hits / 2000 <= 0.97
@@ -57,7 +58,13 @@ def test_deflation_removes_the_outliers_from_the_scatter(dense, probes):
     operator = dense(SPECTRUM)
     spectrum = extreme(operator, probes)
     plain, deflated = (
-        trace(operator, lambda i: rademacher(operator.size, i), rel_se=None, max_probes=24, spectrum=s)
+        trace(
+            operator,
+            lambda i: rademacher(operator.size, i),
+            rel_se=None,
+            max_probes=24,
+            deflation=Deflation.of_eigenvectors(s),
+        )
         for s in (None, spectrum)
     )
     assert deflated.trace.standard_error < 0.1 * plain.trace.standard_error
@@ -95,7 +102,7 @@ def test_samples_that_are_paid_for_are_not_drawn_again(dense):
     operator = dense(SPECTRUM)
     draw = lambda i: rademacher(operator.size, i)  # noqa: E731
     whole = trace(operator, draw, rel_se=None, max_probes=10)
-    given = [quadrature(operator, draw(i), i, 5, None)[1] for i in range(4)]
+    given = [quadrature(operator, draw(i), i, 5)[1] for i in range(4)]
     before = operator.num_matvecs
     resumed = trace(operator, draw, rel_se=None, max_probes=10, given=given)
     assert operator.num_matvecs - before == 6
@@ -106,10 +113,16 @@ def test_samples_that_are_paid_for_are_not_drawn_again(dense):
 def test_a_basis_that_spans_the_space_leaves_nothing_uncertain(dense, probes):
     operator = dense([4.0, -1.0, 0.5])
     spectrum = extreme(operator, probes)
-    estimate = trace(operator, lambda i: rademacher(3, i), rel_se=0.01, max_probes=4, spectrum=spectrum)
+    estimate = trace(
+        operator,
+        lambda i: rademacher(3, i),
+        rel_se=0.01,
+        max_probes=4,
+        deflation=Deflation.of_eigenvectors(spectrum),
+    )
     assert estimate.trace.value == pytest.approx(3.5)
     assert estimate.trace.standard_error <= 1e-12
-    rule, sample = quadrature(operator, rademacher(3, 0), 0, 5, spectrum)
+    rule, sample = quadrature(operator, rademacher(3, 0), 0, 5, Deflation.of_eigenvectors(spectrum))
     assert sum(rule.counts) == 0
     assert sample.quadratic_form == 0
 
@@ -122,7 +135,7 @@ def test_a_rule_integrates_polynomials_exactly(dense):
     for _ in range(6):
         expected.append(float(probe @ vector))
         vector = operator.matrix @ vector
-    rule, sample = quadrature(operator, probe.clone(), 0, 3, None)
+    rule, sample = quadrature(operator, probe.clone(), 0, 3)
     moments = [sum(c * x**j for x, c in zip(rule.nodes, rule.counts, strict=True)) for j in range(6)]
     assert moments == pytest.approx(expected, rel=1e-9)
     assert sample.quadratic_form == pytest.approx(expected[1])
@@ -132,12 +145,15 @@ def test_a_rule_integrates_polynomials_exactly(dense):
 def test_counts_and_nuclear_norm_lie_within_their_errors(dense, probes):
     operator = dense(SPECTRUM)
     spectrum = extreme(operator, probes)
-    rules = [quadrature(operator, rademacher(operator.size, i), i, 30, spectrum)[0] for i in range(20)]
-    negative = count_between(rules, spectrum.ritz_values, -np.inf, 0.0)
+    rules = [
+        quadrature(operator, rademacher(operator.size, i), i, 30, Deflation.of_eigenvectors(spectrum))[0]
+        for i in range(20)
+    ]
+    negative = count_between(rules, spectrum.eigenvalues, -np.inf, 0.0)
     assert abs(negative.value - (SPECTRUM < 0).sum()) <= 4 * negative.standard_error
-    nuclear = absolute_sum(rules, spectrum.ritz_values)
+    nuclear = absolute_sum(rules, spectrum.eigenvalues)
     assert abs(nuclear.value - np.abs(SPECTRUM).sum()) <= 4 * nuclear.standard_error
-    points = density(rules, spectrum.ritz_values, 40)
+    points = density(rules, spectrum.eigenvalues, 40)
     assert sum(point.count for point in points) == pytest.approx(operator.size, rel=0.02)
     assert points[-1].high >= 9.0 - 1e-6
     assert points[0].low <= -4.0 + 1e-6

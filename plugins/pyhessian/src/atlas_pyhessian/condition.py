@@ -209,7 +209,7 @@ def condition_report(
         yield _effective_rank(trace, total)
     if len(rules) >= 2 and spectrum.norm > 0:
         edge = eps * abs(pairs[0][0])
-        known = spectrum.ritz_values
+        known = spectrum.eigenvalues
         below = count_bracket(rules, known, -edge, edge)
         yield _interval("count_below_eps", below, total, f"eigenvalues within {edge:.3g} of zero")
         negative = count_bracket(rules, known, -math.inf, -edge)

@@ -6,8 +6,8 @@ Hutchinson 1989, "A stochastic estimator of the trace of the influence matrix"; 
     tr(H) = sum_i theta_i + tr(P H P),    E z^T P H P z = tr(P H P) for Rademacher z,
 
 so that only the remainder, free of the outliers that make the variance, is estimated. Where the Lanczos
-basis is there anyway the deflation costs no product. The same products give the Frobenius norm by
-`E |H P z|^2 = tr(P H^2 P)`.
+basis is there anyway the deflation costs no product. The same products give the Frobenius norm, and the
+trace segment by segment; `deflation` has the arithmetic.
 
 Stopping once the standard error is small prefers samples that scatter little by chance: of intervals by
 Student's quantile of all probes, 93% cover the trace for normal samples and 91% for skewed ones. Where
@@ -23,11 +23,10 @@ import torch
 from attrs import frozen
 from scipy.special import stdtrit
 
-from atlas_pyhessian import reductions
+from atlas_pyhessian.deflation import Deflation, TraceSample
 from atlas_pyhessian.operators import SymmetricOperator
-from atlas_pyhessian.wu2000thickrestart import Spectrum
 
-__all__ = ["Estimate", "TraceEstimate", "TraceSample", "mean_estimate", "sample_trace", "trace"]
+__all__ = ["Estimate", "TraceEstimate", "mean_estimate", "trace"]
 
 MIN_PROBES = 12
 """Probes before a relative error may stop the sampling: a standard error from fewer is itself noise."""
@@ -42,15 +41,6 @@ class Estimate:
     low: float
     high: float
     num_samples: int
-
-
-@frozen
-class TraceSample:
-    """One probe's contributions: `z^T P H P z` and `|H P z|^2`."""
-
-    index: int
-    quadratic_form: float
-    squared_length: float
 
 
 @frozen
@@ -72,31 +62,24 @@ class TraceEstimate:
     samples: tuple[TraceSample, ...]
 
 
-def mean_estimate(samples: Sequence[float], offset: float = 0.0, *, degrees: int | None = None) -> Estimate:
-    """Return `offset` plus the mean of at least two independent samples, with a Student t interval.
+def mean_estimate(
+    samples: Sequence[float], offset: float = 0.0, *, degrees: int | None = None, inflation: float = 1.0
+) -> Estimate:
+    """Return `offset` plus the mean of at least two samples, with a Student t interval.
 
     Args:
         samples: The samples.
         offset: What is known exactly.
         degrees: Degrees of freedom of the interval; None for one fewer than there are samples.
+        inflation: What the error of independent samples is multiplied by where they depend on each other.
     """
     count = len(samples)
     mean = math.fsum(samples) / count
     variance = math.fsum((sample - mean) ** 2 for sample in samples) / (count - 1)
-    error = math.sqrt(variance / count)
+    error = inflation * math.sqrt(variance / count)
     half = float(stdtrit(count - 1 if degrees is None else degrees, 0.975)) * error
     value = offset + mean
     return Estimate(value, error, value - half, value + half, count)
-
-
-def sample_trace(
-    operator: SymmetricOperator, probe: torch.Tensor, index: int, spectrum: Spectrum | None
-) -> TraceSample:
-    """Spend one product on a probe `[n]`, which is overwritten by its projection P z."""
-    if spectrum is not None:
-        spectrum.basis.subtract(probe, spectrum.basis.project(probe))
-    product = operator.matvec(probe)
-    return TraceSample(index, reductions.dot(probe, product), reductions.dot(product, product))
 
 
 def trace(
@@ -105,7 +88,7 @@ def trace(
     *,
     rel_se: float | None,
     max_probes: int,
-    spectrum: Spectrum | None = None,
+    deflation: Deflation | None = None,
     given: Sequence[TraceSample] = (),
     report: Callable[[int, float], None] | None = None,
 ) -> TraceEstimate:
@@ -116,17 +99,16 @@ def trace(
         draw: Returns Rademacher probe number i, `[n]`, a new tensor each time.
         rel_se: Standard error asked for, relative to the estimate; None spends all probes.
         max_probes: Probes in all, at least two, those given included.
-        spectrum: Ritz basis to take out; None estimates the whole trace.
-        given: Samples of probes 0, 1, ... that another algorithm has paid for, deflated alike.
+        deflation: Ritz basis to take out; None estimates the whole trace.
+        given: Samples of probes 0, 1, ... that another algorithm has paid for, of the same deflation.
         report: Called with probes so far and the relative standard error.
 
     Returns:
         The estimates; `converged` is false where `max_probes` came first.
     """
-    ritz = spectrum.ritz_values if spectrum is not None else ()
-    residuals = spectrum.ritz_residuals if spectrum is not None else ()
-    known = math.fsum(ritz)
-    known_squares = math.fsum(t * t + r * r for t, r in zip(ritz, residuals, strict=True))
+    known_part = deflation or Deflation.whole(None)
+    known = math.fsum(known_part.ritz_values)
+    known_squares = math.fsum(value * value for value in known_part.ritz_values)
     samples = list(given)
     while True:
         if len(samples) >= 2:
@@ -139,7 +121,10 @@ def trace(
             if (reached and enough) or len(samples) >= max_probes:
                 break
         index = len(samples)
-        samples.append(sample_trace(operator, draw(index), index, spectrum))
+        probe = draw(index)
+        coefficients = known_part.clear(probe)
+        product = operator.matvec(probe)
+        samples.append(known_part.sample(index, probe, product, coefficients))
     degrees = min(len(samples), MIN_PROBES) - 1 if len(samples) < max_probes else None
     total = mean_estimate([s.quadratic_form for s in samples], known, degrees=degrees)
     squares = mean_estimate([s.squared_length for s in samples], known_squares, degrees=degrees)

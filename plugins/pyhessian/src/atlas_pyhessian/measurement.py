@@ -14,7 +14,8 @@ from attrs import evolve, frozen
 from atlas.quantities import Quantity
 from atlas_pyhessian import reductions
 from atlas_pyhessian.condition import condition_report
-from atlas_pyhessian.hutchinson1989trace import TraceEstimate, TraceSample, trace
+from atlas_pyhessian.deflation import Deflation, TraceSample
+from atlas_pyhessian.hutchinson1989trace import TraceEstimate, trace
 from atlas_pyhessian.operators import HessianOperator
 from atlas_pyhessian.probes import Probes
 from atlas_pyhessian.settings import Settings
@@ -68,7 +69,7 @@ def measure_curvature(
         num_matvecs=operator.num_matvecs,
     )
     bins = settings.density.bins if settings.density is not None else 0
-    points = density(rules, spectrum.ritz_values, bins) if rules else ()
+    points = density(rules, spectrum.eigenvalues, bins) if rules else ()
     return Measurement(spectrum, estimate, points, tuple(quantities))
 
 
@@ -104,12 +105,13 @@ def _rules(
 ) -> tuple[list[Quadrature], list[TraceSample]]:
     rules: list[Quadrature] = []
     samples: list[TraceSample] = []
+    deflation = Deflation.of_eigenvectors(spectrum)
     if settings.density is None:
         return rules, samples
     for index in range(settings.density.probes):
         report("density", operator.num_matvecs, 1.0 - index / settings.density.probes)
         probe = probes.rademacher(f"{purpose} trace probe", index)
-        rule, sample = quadrature(operator, probe, index, settings.density.steps, spectrum)
+        rule, sample = quadrature(operator, probe, index, settings.density.steps, deflation)
         rules.append(rule)
         samples.append(sample)
     return rules, samples
@@ -131,7 +133,7 @@ def _trace(
         lambda index: probes.rademacher(f"{purpose} trace probe", index),
         rel_se=settings.trace.rel_se,
         max_probes=max(settings.trace.max_probes, len(samples)),
-        spectrum=spectrum,
+        deflation=Deflation.of_eigenvectors(spectrum),
         given=samples,
         report=lambda count, error: report("trace", operator.num_matvecs, error),
     )

@@ -84,6 +84,16 @@ class Spectrum:
         """How many of the basis' vectors, the first p, have explicit residuals."""
         return len(self.values)
 
+    @property
+    def num_eigenvectors(self) -> int:
+        """How many of them are eigenvectors within their residuals: these, or all if they span the space."""
+        return len(self.basis) if self.exhausted else self.num_verified
+
+    @property
+    def eigenvalues(self) -> tuple[float, ...]:
+        """Theirs, in the basis' order."""
+        return self.ritz_values[: self.num_eigenvectors]
+
 
 def default_basis_size(top_k: int, ends: int) -> int:
     """Return a basis size that restarts well: 8 for the top 3, 12 for the top 5."""

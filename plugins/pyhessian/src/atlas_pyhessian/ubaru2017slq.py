@@ -3,8 +3,10 @@
 Ubaru, Chen and Saad 2017, "Fast estimation of tr(f(A)) via stochastic Lanczos quadrature"; without
 reorthogonalisation as analysed by Chen 2024, "The Lanczos algorithm for matrix functions": the ghost
 Ritz values that then appear share the weight of the value they repeat, so that counts stay right and
-three vectors are all that is held. Certified eigenvectors are projected out of every vector and enter
+three vectors are all that is held. Verified eigenvectors are projected out of every vector and enter
 the density as themselves, one each; quadrature weights could not resolve single eigenvalues among 1e8.
+Ritz vectors without a verified residual are left in: they are no eigenvectors, and taking them out would
+move the eigenvalues that are left.
 """
 
 from __future__ import annotations
@@ -16,9 +18,9 @@ import torch
 from attrs import frozen
 
 from atlas_pyhessian import reductions
-from atlas_pyhessian.hutchinson1989trace import Estimate, TraceSample, mean_estimate
+from atlas_pyhessian.deflation import Deflation, TraceSample
+from atlas_pyhessian.hutchinson1989trace import Estimate, mean_estimate
 from atlas_pyhessian.operators import SymmetricOperator
-from atlas_pyhessian.wu2000thickrestart import Spectrum
 
 __all__ = ["DensityPoint", "Quadrature", "absolute_sum", "count_between", "density", "quadrature"]
 
@@ -65,20 +67,22 @@ def quadrature(
     probe: torch.Tensor,
     index: int,
     steps: int,
-    spectrum: Spectrum | None,
+    deflation: Deflation | None = None,
 ) -> tuple[Quadrature, TraceSample]:
     """Run Lanczos from one Rademacher probe `[n]`, which is overwritten.
+
+    Args:
+        operator: Any symmetric operator.
+        probe: The probe.
+        index: Its number.
+        steps: Products to spend at most.
+        deflation: What to take out before each product; None for nothing.
 
     Returns:
         The rule, and the trace sample that its first product gives.
     """
-
-    def project(vector: torch.Tensor) -> torch.Tensor:
-        if spectrum is None:
-            return vector
-        return spectrum.basis.subtract(vector, spectrum.basis.project(vector))
-
-    current = project(probe)
+    known = deflation or Deflation.whole(None)
+    coefficients, current = known.clear(probe), probe
     mass = reductions.dot(current, current)
     resolution = 100 * torch.finfo(operator.dtype).eps
     if mass <= operator.size * resolution**2:
@@ -88,19 +92,20 @@ def quadrature(
     sample = TraceSample(index, 0.0, 0.0)
     previous: torch.Tensor | None = None
     scale, complete = 0.0, True
+    length = math.sqrt(mass)
     if mass > 0:
-        current /= math.sqrt(mass)
+        current /= length
     while mass > 0 and len(diagonal) < steps:
         product = operator.matvec(current)
         alpha = reductions.dot(current, product)
         if not diagonal:
-            squared = reductions.dot(product, product)
-            sample = TraceSample(index, alpha * mass, squared * mass)
+            sample = known.sample(index, current, product, coefficients, length)
         diagonal.append(alpha)
         product.sub_(current, alpha=alpha)
         if previous is not None:
             product.sub_(previous, alpha=coupling[-1])
-        beta = reductions.norm(project(product))
+        known.clear(product)
+        beta = reductions.norm(product)
         scale = max(scale, abs(alpha), beta)
         complete = beta <= resolution * scale
         if len(diagonal) == steps or complete:
