@@ -64,6 +64,8 @@ class RecordingContext:
     facts: dict[str, str] = field(factory=dict)
     checks: list[tuple[str, bool]] = field(factory=list)
     messages: list[str] = field(factory=list)
+    step: str = "curvature"
+    keep: Path | None = None
 
     def target(self):
         return self.opened

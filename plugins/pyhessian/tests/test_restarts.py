@@ -262,7 +262,7 @@ def test_recalled_results_are_equal_and_their_products_counted(dense, states):
 
     (first, before), (second, after) = attempt(), attempt()
     assert second == first
-    assert (before.used, after.used) == ([], ["probe 0", "probe 1", "probe 2"])
+    assert (before.found, after.found) == ((), ("probe 0", "probe 1", "probe 2"))
     assert (after.operator.num_matvecs, after.operator.operator.num_matvecs) == (3, 0)
 
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from attrs import frozen
@@ -25,6 +26,7 @@ from scipy.special import stdtrit
 
 from atlas_pyhessian.deflation import Deflation, TraceSample
 from atlas_pyhessian.operators import SymmetricOperator
+from atlas_pyhessian.recall import Recall
 
 __all__ = ["Estimate", "TraceEstimate", "mean_estimate", "trace"]
 
@@ -90,6 +92,7 @@ def trace(
     max_probes: int,
     deflation: Deflation | None = None,
     given: Sequence[TraceSample] = (),
+    recall: Recall | None = None,
     report: Callable[[int, float], None] | None = None,
 ) -> TraceEstimate:
     """Estimate the trace until its relative standard error is reached or the probes are spent.
@@ -101,6 +104,7 @@ def trace(
         max_probes: Probes in all, at least two, those given included.
         deflation: Ritz basis to take out; None estimates the whole trace.
         given: Samples of probes 0, 1, ... that another algorithm has paid for, of the same deflation.
+        recall: Has the samples that an interrupted attempt paid for; its operator is `operator`.
         report: Called with probes so far and the relative standard error.
 
     Returns:
@@ -121,11 +125,17 @@ def trace(
             if (reached and enough) or len(samples) >= max_probes:
                 break
         index = len(samples)
-        probe = draw(index)
-        coefficients = known_part.clear(probe)
-        product = operator.matvec(probe)
-        samples.append(known_part.sample(index, probe, product, coefficients))
+        measured = partial(_sample, operator, draw, known_part, index)
+        samples.append(measured() if recall is None else recall(f"trace {index}", TraceSample, measured))
     degrees = min(len(samples), MIN_PROBES) - 1 if len(samples) < max_probes else None
     total = mean_estimate([s.quadratic_form for s in samples], known, degrees=degrees)
     squares = mean_estimate([s.squared_length for s in samples], known_squares, degrees=degrees)
     return TraceEstimate(total, squares, known, rel_se is None or reached, tuple(samples))
+
+
+def _sample(
+    operator: SymmetricOperator, draw: Callable[[int], torch.Tensor], deflation: Deflation, index: int
+) -> TraceSample:
+    probe = draw(index)
+    coefficients = deflation.clear(probe)
+    return deflation.sample(index, probe, operator.matvec(probe), coefficients)

@@ -7,16 +7,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from attrs import define, evolve, field
+from attrs import asdict, define, evolve, field
 
 from atlas.contracts import Batch, Slice, StepContext, Target
 from atlas.quantities import Quantity
+from atlas_pyhessian.identity import identity
 from atlas_pyhessian.library import LibraryResult, library_quantities, run_library
 from atlas_pyhessian.measurement import Measurement, measure_curvature
 from atlas_pyhessian.operators import HessianOperator, LossFacts
 from atlas_pyhessian.parameters import Parameters
 from atlas_pyhessian.preparation import prepared
 from atlas_pyhessian.probes import Probes
+from atlas_pyhessian.recall import structured
+from atlas_pyhessian.savedstates import SavedStates
 from atlas_pyhessian.settings import Settings
 
 __all__ = ["measure"]
@@ -34,6 +37,15 @@ class _Tables:
     density: list[_Row] = field(factory=list)
 
 
+@define
+class _Finished:
+    """All that a slice contributes."""
+
+    tables: _Tables = field(factory=_Tables)
+    quantities: list[_Row] = field(factory=list)
+    seconds: float = 0.0
+
+
 def measure(context: StepContext) -> None:
     """Measure the curvature of the target's loss on every slice.
 
@@ -47,14 +59,50 @@ def measure(context: StepContext) -> None:
     with prepared(target.module, include=settings.parameters, dtype=settings.dtype) as parameters:
         for name, value in _facts(parameters, settings).items():
             context.fact(name, value)
-        for part in context.slices:
-            _measure_slice(context, target, parameters, settings, part, tables)
+        states = SavedStates(
+            context.keep,
+            identity(context, target, parameters),
+            lambda text: context.check("states kept by an interrupted attempt", True, text),
+        )
+        for number, part in enumerate(context.slices):
+            texts = [[item.id, item.text] for item in part.items]
+            own = states.part(f"slice{number}", slice=part.key, items=texts)
+            finished = _found(context, part, own)
+            if finished is None:
+                finished = _measure_slice(context, target, parameters, settings, part, own)
+                _keep(own, finished)
+            for name, rows in asdict(finished.tables, recurse=False).items():
+                getattr(tables, name).extend(rows)
+            for record in finished.quantities:
+                context.record(Quantity(**record))
+            context.fact(f"seconds.{part.key}", f"{finished.seconds:.1f}")
     context.table("loss", tables.loss)
     context.table("spectrum", tables.spectrum)
     if settings.trace is not None:
         context.table("probes", tables.probes)
     if settings.density is not None:
         context.table("density", tables.density)
+
+
+def _found(context: StepContext, part: Slice, states: SavedStates) -> _Finished | None:
+    """Return what an interrupted attempt measured of a slice, if it had finished."""
+    saved = states.load("finished")
+    if saved is None:
+        return None
+    _resumed(context, part, "measured whole by an interrupted attempt")
+    finished: _Finished = structured(_Finished, saved.facts)
+    return finished
+
+
+def _resumed(context: StepContext, part: Slice, text: str) -> None:
+    context.check(f"resumed {part.key}", True, text)
+    context.fact(f"resumed.{part.key}", text)
+
+
+def _keep(states: SavedStates, finished: _Finished) -> None:
+    """Keep what was measured of a slice in place of its states, unless it is quickly measured again."""
+    if (states.found or states.due(0)) and states.save("finished", asdict(finished)):
+        states.drop(but="finished")
 
 
 def _facts(parameters: Parameters, settings: Settings) -> dict[str, str]:
@@ -79,8 +127,9 @@ def _measure_slice(
     parameters: Parameters,
     settings: Settings,
     part: Slice,
-    tables: _Tables,
-) -> None:
+    states: SavedStates,
+) -> _Finished:
+    tables = _Tables()
     started = time.monotonic()
     batches = target.batches(part.items, batch_size=settings.batch_size, max_tokens=settings.max_tokens)
     operator = HessianOperator(
@@ -91,8 +140,6 @@ def _measure_slice(
     )
     facts = _checked_loss(context, operator, part)
     tables.loss += _loss_rows(part, batches, facts)
-    for quantity in _loss_quantities(facts, parameters.dtype):
-        context.record(evolve(quantity, slice=part.key))
 
     def report(what: str, matvecs: int, error: float) -> None:
         context.progress(f"{part.key}: {what}", done=matvecs, residual=error)
@@ -101,7 +148,15 @@ def _measure_slice(
         probes = Probes(
             context.random, parameters.names, parameters.sizes, parameters.dtype, parameters.device
         )
-        result = measure_curvature(operator, probes, settings, purpose=part.key, report=report)
+        result = measure_curvature(
+            operator,
+            probes,
+            settings,
+            purpose=part.key,
+            report=report,
+            states=states.part("curvature", loss=facts.loss.hex(), gradient=facts.gradient_norm.hex()),
+            resumed=lambda text: _resumed(context, part, text),
+        )
         tables.spectrum += _spectrum_rows(part, result)
         tables.probes += _probe_rows(part, result)
         tables.density += _density_rows(part, result)
@@ -124,10 +179,12 @@ def _measure_slice(
             for index, sample in enumerate(outcome.trace_samples)
         ]
         quantities = library_quantities(outcome)
-    for quantity in quantities:
-        context.record(evolve(quantity, slice=part.key))
     operator.release()
-    context.fact(f"seconds.{part.key}", f"{time.monotonic() - started:.1f}")
+    records = [
+        evolve(quantity, slice=part.key).as_record()
+        for quantity in (*_loss_quantities(facts, parameters.dtype), *quantities)
+    ]
+    return _Finished(tables, records, time.monotonic() - started)
 
 
 def _checked_loss(context: StepContext, operator: HessianOperator, part: Slice) -> LossFacts:

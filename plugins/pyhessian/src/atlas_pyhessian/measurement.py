@@ -7,17 +7,22 @@ products are trace samples, and no product is paid twice.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from attrs import evolve, frozen
 
 from atlas.quantities import Quantity
 from atlas_pyhessian import reductions
+from atlas_pyhessian.basis import Basis
 from atlas_pyhessian.condition import condition_report
 from atlas_pyhessian.deflation import Deflation, TraceSample
 from atlas_pyhessian.hutchinson1989trace import TraceEstimate, trace
 from atlas_pyhessian.operators import HessianOperator
 from atlas_pyhessian.probes import Probes
+from atlas_pyhessian.recall import CountedOperator, Recall
+from atlas_pyhessian.restarts import Restarts, load_spectrum, save_spectrum
+from atlas_pyhessian.savedstates import SavedStates
 from atlas_pyhessian.settings import Settings
 from atlas_pyhessian.ubaru2017slq import DensityPoint, Quadrature, density, quadrature
 from atlas_pyhessian.wu2000thickrestart import Spectrum, thick_restart_lanczos
@@ -26,6 +31,18 @@ __all__ = ["Measurement", "Report", "measure_curvature"]
 
 Report = Callable[[str, int, float], None]
 """Told what is being done, products so far, and the current relative error."""
+
+
+_REPEATED = 2
+"""Products of the first vector, which is multiplied twice to see that the loss is deterministic."""
+
+
+@frozen
+class _Probed:
+    """What one probe of the density gives."""
+
+    rule: Quadrature
+    sample: TraceSample
 
 
 @frozen
@@ -39,7 +56,14 @@ class Measurement:
 
 
 def measure_curvature(
-    operator: HessianOperator, probes: Probes, settings: Settings, *, purpose: str, report: Report
+    operator: HessianOperator,
+    probes: Probes,
+    settings: Settings,
+    *,
+    purpose: str,
+    report: Report,
+    states: SavedStates | None = None,
+    resumed: Callable[[str], None] | None = None,
 ) -> Measurement:
     """Measure an operator's curvature.
 
@@ -49,24 +73,30 @@ def measure_curvature(
         settings: What is wanted.
         purpose: Prefix that keeps this slice's random draws apart from others'.
         report: Told how far it is.
+        states: Where it is kept how far it is, for an attempt after an interrupted one; None for nowhere.
+        resumed: Told what of an interrupted attempt was used.
 
     Raises:
         BadInput: The loss is not deterministic, or the tolerance cannot be certified.
         InstrumentFailed: A product is not finite.
     """
-    spectrum = _spectrum(operator, probes, settings, purpose, report)
+    recall = Recall(states or SavedStates(None), CountedOperator(operator))
+    counted = recall.operator
+    spectrum, before = _spectrum(operator, recall, probes, settings, purpose, report)
+    if resumed is not None and (before or recall.found):
+        resumed(f"after {before} products of Lanczos, with {len(recall.found)} finished samples")
     quantities = _eigenvalues(spectrum)
-    rules, samples = _rules(operator, probes, settings, purpose, spectrum, report)
-    estimate = _trace(operator, probes, settings, purpose, spectrum, samples, report)
+    rules, samples = _rules(recall, probes, settings, purpose, spectrum, report)
+    estimate = _trace(recall, probes, settings, purpose, spectrum, samples, report)
     if estimate is not None:
-        quantities += _trace_quantities(estimate, operator.num_matvecs)
+        quantities += _trace_quantities(estimate, counted.num_matvecs)
     quantities += condition_report(
         spectrum,
         top_k=settings.top_k,
         eps=settings.eps,
         trace=estimate,
         rules=rules,
-        num_matvecs=operator.num_matvecs,
+        num_matvecs=counted.num_matvecs,
     )
     bins = settings.density.bins if settings.density is not None else 0
     points = density(rules, spectrum.eigenvalues, bins) if rules else ()
@@ -74,29 +104,53 @@ def measure_curvature(
 
 
 def _spectrum(
-    operator: HessianOperator, probes: Probes, settings: Settings, purpose: str, report: Report
-) -> Spectrum:
+    operator: HessianOperator,
+    recall: Recall,
+    probes: Probes,
+    settings: Settings,
+    purpose: str,
+    report: Report,
+) -> tuple[Spectrum, int]:
+    """Return the spectrum and how many of its products an interrupted attempt had spent."""
+    states, counted = recall.states, recall.operator
+
+    def make_basis(capacity: int, size: int, storage: torch.dtype) -> Basis:
+        return Basis(capacity, size, storage=storage, dtype=operator.dtype, device=operator.device)
+
     def draw(index: int) -> torch.Tensor:
         return probes.rademacher(f"{purpose} Lanczos start", index)
 
-    start = draw(0)
-    start /= reductions.norm(start)
-    report("repeating the first product", 0, 1.0)
-    first = operator.repeated_matvec(start)
-    del start
-    spent = operator.num_matvecs
+    found = load_spectrum(states, operator.size, make_basis)
+    if found is not None:
+        counted.earlier = found.num_matvecs
+        return found, found.num_matvecs
+    restarts = Restarts.of(states)
+    first: torch.Tensor | None = None
+    if restarts.running is None:
+        start = draw(0)
+        start /= reductions.norm(start)
+        report("repeating the first product", 0, 1.0)
+        first = operator.repeated_matvec(start)
+        del start
+    else:
+        counted.earlier = _REPEATED + restarts.running.spent
+    before = counted.earlier
     spectrum = thick_restart_lanczos(
-        operator,
+        counted,
         draw,
         settings.request(operator.size, operator.dtype),
+        make_basis=make_basis,
         first_product=first,
-        report=lambda phase, matvecs, residual: report(phase, spent + matvecs, residual),
+        restarts=restarts,
+        report=lambda phase, matvecs, residual: report(phase, _REPEATED + matvecs, residual),
     )
-    return evolve(spectrum, num_matvecs=operator.num_matvecs)
+    spectrum = evolve(spectrum, num_matvecs=counted.num_matvecs)
+    recall.meanwhile(partial(save_spectrum, states, spectrum))
+    return spectrum, before
 
 
 def _rules(
-    operator: HessianOperator,
+    recall: Recall,
     probes: Probes,
     settings: Settings,
     purpose: str,
@@ -109,16 +163,20 @@ def _rules(
     if settings.density is None:
         return rules, samples
     for index in range(settings.density.probes):
-        report("density", operator.num_matvecs, 1.0 - index / settings.density.probes)
-        probe = probes.rademacher(f"{purpose} trace probe", index)
-        rule, sample = quadrature(operator, probe, index, settings.density.steps, deflation)
-        rules.append(rule)
-        samples.append(sample)
+        report("density", recall.operator.num_matvecs, 1.0 - index / settings.density.probes)
+
+        def probed(index: int = index, steps: int = settings.density.steps) -> _Probed:
+            probe = probes.rademacher(f"{purpose} trace probe", index)
+            return _Probed(*quadrature(recall.operator, probe, index, steps, deflation))
+
+        result = recall(f"density {index}", _Probed, probed)
+        rules.append(result.rule)
+        samples.append(result.sample)
     return rules, samples
 
 
 def _trace(
-    operator: HessianOperator,
+    recall: Recall,
     probes: Probes,
     settings: Settings,
     purpose: str,
@@ -129,13 +187,14 @@ def _trace(
     if settings.trace is None:
         return None
     return trace(
-        operator,
+        recall.operator,
         lambda index: probes.rademacher(f"{purpose} trace probe", index),
         rel_se=settings.trace.rel_se,
         max_probes=max(settings.trace.max_probes, len(samples)),
         deflation=Deflation.of_eigenvectors(spectrum),
         given=samples,
-        report=lambda count, error: report("trace", operator.num_matvecs, error),
+        recall=recall,
+        report=lambda count, error: report("trace", recall.operator.num_matvecs, error),
     )
 
 

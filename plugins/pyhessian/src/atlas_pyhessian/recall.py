@@ -62,18 +62,29 @@ class Recall:
     Attributes:
         states: Where they are kept.
         operator: Counts the products; an earlier attempt's are added as its results are taken.
-        used: Names of the results that were found.
+        found: Names of the results that an earlier attempt left.
     """
 
     states: SavedStates
     operator: CountedOperator
-    used: list[str] = field(factory=list)
+    _pending: list[Callable[[], bool]] = field(factory=list)
     _results: dict[str, Any] = field(init=False)
+
+    found: tuple[str, ...] = field(init=False)
 
     @_results.default
     def _load(self) -> dict[str, Any]:
         saved = self.states.load(_RESULTS)
         return dict(saved.facts) if saved is not None else {}
+
+    @found.default
+    def _names(self) -> tuple[str, ...]:
+        return tuple(self._results)
+
+    def meanwhile(self, save: Callable[[], bool]) -> None:
+        """Write something else too, at once or between results to come, as soon as it is time."""
+        if not save():
+            self._pending.append(save)
 
     def __call__(self, name: str, kind: type[T], compute: Callable[[], T]) -> T:
         """Return the result of that name, computed unless it was found.
@@ -85,7 +96,6 @@ class Recall:
         """
         if name in self._results:
             kept = self._results[name]
-            self.used.append(name)
             self.operator.earlier += kept["num_matvecs"]
             found: T = structured(kind, kept["value"])
             return found
@@ -93,6 +103,7 @@ class Recall:
         value = compute()
         spent = self.operator.num_matvecs - before
         self._results[name] = {"num_matvecs": spent, "value": asdict(value)}
+        self._pending = [save for save in self._pending if not save()]
         if self.states.due(0):
             self.states.save(_RESULTS, self._results)
         return value

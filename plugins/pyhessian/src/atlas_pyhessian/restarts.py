@@ -139,7 +139,10 @@ def save_spectrum(states: SavedStates, spectrum: Spectrum) -> bool:
         return False
     facts = asdict(spectrum, filter=lambda attribute, _: attribute.name != "basis")
     held = {"count": len(basis), "storage": str(basis.storage).removeprefix("torch.")}
-    return states.save(_SPECTRUM, {"spectrum": facts, **held}, basis.stored(), basis.num_bytes)
+    written = states.save(_SPECTRUM, {"spectrum": facts, **held}, basis.stored(), basis.num_bytes)
+    if written:
+        states.remove(_RUNNING)
+    return written
 
 
 def load_spectrum(states: SavedStates, size: int, make_basis: MakeBasis) -> Spectrum | None:

@@ -181,11 +181,19 @@ class SavedStates:
             self._pace.rate = size / max(self._pace.last - began, 1e-3)
         return True
 
-    def drop(self) -> None:
-        """Remove the states of this part."""
+    def remove(self, name: str) -> None:
+        """Remove one state."""
+        line = self._line(name)
+        if line is not None:
+            for path in (line, *line.parent.glob(f"{line.stem}.*.bin")):
+                path.unlink(missing_ok=True)
+
+    def drop(self, *, but: str | None = None) -> None:
+        """Remove the states of this part, all but one."""
+        kept = f"{self.prefix}{but}."
         if self.folder is not None and self.folder.is_dir():
             for path in self.folder.iterdir():
-                if path.name.startswith(self.prefix):
+                if path.name.startswith(self.prefix) and not path.name.startswith(kept):
                     path.unlink(missing_ok=True)
 
     @property
