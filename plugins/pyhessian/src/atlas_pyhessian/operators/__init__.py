@@ -1,6 +1,19 @@
 """Symmetric matrices as long as a model, known by their products with vectors."""
 
-from atlas_pyhessian.operators.hessian import HessianOperator, LossFacts
+from atlas_pyhessian.operators.empirical_fisher import empirical_fisher
+from atlas_pyhessian.operators.gauss_newton import gauss_newton
+from atlas_pyhessian.operators.hessian import HessianOperator
+from atlas_pyhessian.operators.loss_surface import LossFacts, LossOperator
+from atlas_pyhessian.operators.sandwich import SandwichOperator, through_outputs
 from atlas_pyhessian.operators.symmetric import SymmetricOperator
 
-__all__ = ["HessianOperator", "LossFacts", "SymmetricOperator"]
+__all__ = [
+    "HessianOperator",
+    "LossFacts",
+    "LossOperator",
+    "SandwichOperator",
+    "SymmetricOperator",
+    "empirical_fisher",
+    "gauss_newton",
+    "through_outputs",
+]

@@ -12,7 +12,7 @@ from atlas.contracts import Batch
 from atlas_pyhessian.operators.loss_surface import LossFacts, LossSurface, gathered, repeated_product
 from atlas_pyhessian.parameters import Parameters
 
-__all__ = ["HessianOperator", "LossFacts"]
+__all__ = ["HessianOperator"]
 
 
 @frozen
