@@ -150,6 +150,40 @@ def test_a_loss_that_is_not_positive_and_finite_stops_before_any_product(run, pr
         run(problem=broken)
 
 
+@pytest.mark.parametrize("operator", ["ggn", "empirical_fisher"])
+def test_another_matrix_is_measured_where_the_target_offers_its_outputs(problem_and_hessian, operator):
+    """Positive semidefinite: no negative end beyond its residual. The record names the matrix."""
+    problem, exact = problem_and_hessian("mlp")
+    module = problem.module
+
+    class OutputTarget(ProblemTarget):
+        sample_dims = 1
+
+        def outputs(self, batch):
+            return module["last"](torch.tanh(module["first"](batch.inputs["x"])))
+
+        def output_loss(self, outputs, batch):
+            return torch.nn.functional.cross_entropy(outputs, batch.inputs["y"], reduction="sum")
+
+    params = fill(OFFER["params"], {"operator": operator, "trace": False})
+    context = RecordingContext(OutputTarget(problem), params)
+    measure(context)
+    assert context.facts["operator"] == operator
+    low, high = context.value("lambda_min"), context.value("lambda_max")
+    assert low.value + low.uncertainty >= 0 < high.value - high.uncertainty
+    assert high.value != pytest.approx(float(torch.linalg.eigvalsh(exact)[-1]), rel=1e-3)
+
+
+def test_a_target_without_outputs_has_a_hessian_only(run):
+    with pytest.raises(BadInput, match=r"Gauss-Newton matrix needs a target that offers its outputs"):
+        run(operator="ggn")
+
+
+def test_the_library_knows_the_hessian_only(run):
+    with pytest.raises(BadInput, match="knows the Hessian only"):
+        run(engine="pyhessian", operator="ggn")
+
+
 def test_the_library_is_marked_uncertified_and_leaves_nothing_behind(run, problem_and_hessian):
     """Parameters that the loss does not use, on which it would assert, are in this module."""
     problem, exact = problem_and_hessian("mlp")

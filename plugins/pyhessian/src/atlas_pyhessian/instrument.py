@@ -14,7 +14,7 @@ from atlas.quantities import Quantity
 from atlas_pyhessian.identity import identity
 from atlas_pyhessian.library import LibraryResult, library_quantities, run_library
 from atlas_pyhessian.measurement import Measurement, measure_curvature
-from atlas_pyhessian.operators import HessianOperator, LossFacts
+from atlas_pyhessian.operators import LossFacts, LossOperator, target_operator
 from atlas_pyhessian.parameters import Parameters
 from atlas_pyhessian.preparation import prepared
 from atlas_pyhessian.probes import Probes
@@ -109,6 +109,7 @@ def _facts(parameters: Parameters, settings: Settings) -> dict[str, str]:
     storage = settings.request(parameters.size, parameters.dtype).storage
     return {
         "engine": settings.engine,
+        "operator": settings.operator,
         "dtype": str(parameters.dtype),
         "device": str(parameters.device),
         "num_parameters": str(parameters.size),
@@ -132,12 +133,8 @@ def _measure_slice(
     tables = _Tables()
     started = time.monotonic()
     batches = target.batches(part.items, batch_size=settings.batch_size, max_tokens=settings.max_tokens)
-    operator = HessianOperator(
-        parameters,
-        target.loss_sum,
-        batches,
-        retain_graph=settings.retain_graph(len(batches)),
-    )
+    retain_graph = settings.retain_graph(len(batches))
+    operator = target_operator(settings.operator, parameters, target, batches, retain_graph=retain_graph)
     facts = _checked_loss(context, operator, part)
     tables.loss += _loss_rows(part, batches, facts)
 
@@ -187,7 +184,7 @@ def _measure_slice(
     return _Finished(tables, records, time.monotonic() - started)
 
 
-def _checked_loss(context: StepContext, operator: HessianOperator, part: Slice) -> LossFacts:
+def _checked_loss(context: StepContext, operator: LossOperator, part: Slice) -> LossFacts:
     """Check every micro-batch's loss before any product, then take loss and gradient."""
     losses = operator.losses()
     wrong = [f"batch {i}: {loss}" for i, loss in enumerate(losses) if not 0 < loss < float("inf")]

@@ -18,7 +18,7 @@ from atlas_pyhessian.basis import Basis
 from atlas_pyhessian.condition import condition_report
 from atlas_pyhessian.deflation import Deflation, TraceSample
 from atlas_pyhessian.hutchinson1989trace import TraceEstimate, trace
-from atlas_pyhessian.operators import HessianOperator
+from atlas_pyhessian.operators import LossOperator
 from atlas_pyhessian.probes import Probes
 from atlas_pyhessian.recall import CountedOperator, Recall
 from atlas_pyhessian.restarts import Restarts, load_spectrum, save_spectrum
@@ -56,7 +56,7 @@ class Measurement:
 
 
 def measure_curvature(
-    operator: HessianOperator,
+    operator: LossOperator,
     probes: Probes,
     settings: Settings,
     *,
@@ -68,7 +68,7 @@ def measure_curvature(
     """Measure an operator's curvature.
 
     Args:
-        operator: Hessian of one slice's loss.
+        operator: A curvature matrix of one slice's loss.
         probes: Random vectors over its parameters.
         settings: What is wanted.
         purpose: Prefix that keeps this slice's random draws apart from others'.
@@ -104,7 +104,7 @@ def measure_curvature(
 
 
 def _spectrum(
-    operator: HessianOperator,
+    operator: LossOperator,
     recall: Recall,
     probes: Probes,
     settings: Settings,

@@ -9,6 +9,7 @@ import torch
 from attrs import frozen
 
 from atlas.errors import BadInput
+from atlas_pyhessian.operators import Kind
 from atlas_pyhessian.wu2000thickrestart import EigenRequest
 
 __all__ = ["DensitySettings", "Settings", "TraceSettings"]
@@ -45,6 +46,7 @@ class Settings:
     """A measurement's parameters; `None` for a part that is switched off."""
 
     engine: Literal["lanczos", "pyhessian"]
+    operator: Kind
     top_k: int
     ends: int
     tolerance: float
@@ -78,8 +80,14 @@ class Settings:
                 "the PyHessian library's density does not run on this torch",
                 fix="set `density: false`, or `engine: lanczos`",
             )
+        if params["engine"] == "pyhessian" and params["operator"] != "hessian":
+            raise BadInput(
+                "the PyHessian library knows the Hessian only",
+                fix="set `operator: hessian`, or `engine: lanczos`",
+            )
         return cls(
             engine=params["engine"],
+            operator=params["operator"],
             top_k=params["top_k"],
             ends=params["ends"],
             tolerance=params["tolerance"],

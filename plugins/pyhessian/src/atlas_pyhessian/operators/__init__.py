@@ -3,17 +3,22 @@
 from atlas_pyhessian.operators.empirical_fisher import empirical_fisher
 from atlas_pyhessian.operators.gauss_newton import gauss_newton
 from atlas_pyhessian.operators.hessian import HessianOperator
+from atlas_pyhessian.operators.kinds import MATRIX, Kind, output_operator, target_operator
 from atlas_pyhessian.operators.loss_surface import LossFacts, LossOperator
 from atlas_pyhessian.operators.sandwich import SandwichOperator, through_outputs
 from atlas_pyhessian.operators.symmetric import SymmetricOperator
 
 __all__ = [
+    "MATRIX",
     "HessianOperator",
+    "Kind",
     "LossFacts",
     "LossOperator",
     "SandwichOperator",
     "SymmetricOperator",
     "empirical_fisher",
     "gauss_newton",
+    "output_operator",
+    "target_operator",
     "through_outputs",
 ]
