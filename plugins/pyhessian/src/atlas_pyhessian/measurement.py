@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from attrs import evolve, frozen
@@ -17,6 +18,8 @@ from atlas_pyhessian import reductions
 from atlas_pyhessian.basis import Basis
 from atlas_pyhessian.condition import condition_report
 from atlas_pyhessian.deflation import Deflation, TraceSample
+from atlas_pyhessian.density import DensityPoint, density
+from atlas_pyhessian.golub1973nodes import Known
 from atlas_pyhessian.hutchinson1989trace import TraceEstimate, trace
 from atlas_pyhessian.operators import LossOperator
 from atlas_pyhessian.probes import Probes
@@ -24,7 +27,7 @@ from atlas_pyhessian.recall import CountedOperator, Recall
 from atlas_pyhessian.restarts import Restarts, load_spectrum, save_spectrum
 from atlas_pyhessian.savedstates import SavedStates
 from atlas_pyhessian.settings import Settings
-from atlas_pyhessian.ubaru2017slq import DensityPoint, Quadrature, density, quadrature
+from atlas_pyhessian.ubaru2017slq import Quadrature, quadrature
 from atlas_pyhessian.wu2000thickrestart import Spectrum, thick_restart_lanczos
 
 __all__ = ["Measurement", "Report", "measure_curvature"]
@@ -64,6 +67,8 @@ def measure_curvature(
     report: Report,
     states: SavedStates | None = None,
     resumed: Callable[[str], None] | None = None,
+    known: Spectrum | None = None,
+    results: dict[str, Any] | None = None,
 ) -> Measurement:
     """Measure an operator's curvature.
 
@@ -75,14 +80,20 @@ def measure_curvature(
         report: Told how far it is.
         states: Where it is kept how far it is, for an attempt after an interrupted one; None for nowhere.
         resumed: Told what of an interrupted attempt was used.
+        known: The operator's spectrum from an earlier call, which is then not computed again.
+        results: Results of earlier calls with that spectrum, which are used and added to.
 
     Raises:
         BadInput: The loss is not deterministic, or the tolerance cannot be certified.
         InstrumentFailed: A product is not finite.
     """
-    recall = Recall(states or SavedStates(None), CountedOperator(operator))
-    counted = recall.operator
-    spectrum, before = _spectrum(operator, recall, probes, settings, purpose, report)
+    kept, counted = states or SavedStates(None), CountedOperator(operator, -operator.num_matvecs)
+    recall = Recall(kept, counted) if results is None else Recall(kept, counted, results=results)
+    if known is None:
+        spectrum, before = _spectrum(operator, recall, probes, settings, purpose, report)
+    else:
+        spectrum, before = known, 0
+        counted.earlier = known.num_matvecs - operator.num_matvecs
     if resumed is not None and (before or recall.found):
         resumed(f"after {before} products of Lanczos, with {len(recall.found)} finished samples")
     quantities = _eigenvalues(spectrum)
@@ -99,7 +110,7 @@ def measure_curvature(
         num_matvecs=counted.num_matvecs,
     )
     bins = settings.density.bins if settings.density is not None else 0
-    points = density(rules, spectrum.eigenvalues, bins) if rules else ()
+    points = density(rules, Known.of(spectrum), bins) if rules else ()
     return Measurement(spectrum, estimate, points, tuple(quantities))
 
 

@@ -62,24 +62,25 @@ class Recall:
     Attributes:
         states: Where they are kept.
         operator: Counts the products; an earlier attempt's are added as its results are taken.
+        results: What is known already and what is added to it; what `states` holds if not given.
         found: Names of the results that an earlier attempt left.
     """
 
     states: SavedStates
     operator: CountedOperator
+    results: dict[str, Any] = field(kw_only=True)
     _pending: list[Callable[[], bool]] = field(factory=list)
-    _results: dict[str, Any] = field(init=False)
 
     found: tuple[str, ...] = field(init=False)
 
-    @_results.default
+    @results.default
     def _load(self) -> dict[str, Any]:
         saved = self.states.load(_RESULTS)
         return dict(saved.facts) if saved is not None else {}
 
     @found.default
     def _names(self) -> tuple[str, ...]:
-        return tuple(self._results)
+        return tuple(self.results)
 
     def meanwhile(self, save: Callable[[], bool]) -> None:
         """Write something else too, at once or between results to come, as soon as it is time."""
@@ -94,18 +95,18 @@ class Recall:
             kind: An attrs class of plain values, tuples and such classes.
             compute: Computes it by products of `operator`.
         """
-        if name in self._results:
-            kept = self._results[name]
+        if name in self.results:
+            kept = self.results[name]
             self.operator.earlier += kept["num_matvecs"]
             found: T = structured(kind, kept["value"])
             return found
         before = self.operator.num_matvecs
         value = compute()
         spent = self.operator.num_matvecs - before
-        self._results[name] = {"num_matvecs": spent, "value": asdict(value)}
+        self.results[name] = {"num_matvecs": spent, "value": asdict(value)}
         self._pending = [save for save in self._pending if not save()]
         if self.states.due(0):
-            self.states.save(_RESULTS, self._results)
+            self.states.save(_RESULTS, self.results)
         return value
 
 
