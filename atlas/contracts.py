@@ -6,7 +6,7 @@ imports torch: tensors appear in annotations only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -211,8 +211,22 @@ class StepContext(Protocol):
     threads: int
     progress: Progress
 
-    def target(self) -> Target:
-        """Open the step's target; the same object on every call."""
+    def target(self, name: str | None = None) -> Target:
+        """Open the step's target, or another that its parameters name; the same object on every call.
+
+        Args:
+            name: Value of a parameter whose schema says `x-atlas-target: true`; None for the step's
+                own target, which must not be a series then.
+        """
+        ...
+
+    def targets(self) -> Iterator[tuple[str, Target]]:
+        """Yield label and target of each member of the step's target series, in the manifest's order.
+
+        A target that is no series comes once, with an empty label. Each member is opened when it is its
+        turn and kept by nobody here: drop what you hold of one (`del target`) before you ask for the
+        next, or both lie in memory. Instruments that may get a series say `needs: {series: true}`.
+        """
         ...
 
     def load(self, kind: str, name: str) -> Any:

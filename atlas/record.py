@@ -16,7 +16,7 @@ stores status. Event types of the host:
 | `amended` | `gate`, `author`, `path`, `sha256` |
 | `override-signed` | `gate`, `author`, `reason`, `problems` |
 | `inspected` | `what`, `inputs`, `problems` |
-| `target-fetched` | `target`, `params` |
+| `target-fetched` | `target`, `params`, of a series `member` |
 | `step-started` | `step`, `attempt`, `seed`, `inputs`, `isolation`, `threads` |
 | `step-checked` | `step`, `name`, `passed`, `detail` |
 | `step-waiting` | `step`, `ask`, `folder` |

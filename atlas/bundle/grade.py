@@ -109,15 +109,19 @@ def _facts(view: RunView, step: str) -> Mapping[str, str]:
     return facts
 
 
-def _fact(facts: Mapping[str, str], name: str) -> str:
-    """Return a fact of the step, or of its target."""
-    return facts.get(name) or facts.get(f"target.{name}") or ""
+def _named(facts: Mapping[str, str], name: str) -> set[str]:
+    """Return what the facts of the step and of each of its targets hold under a name."""
+    return {
+        value
+        for key, value in facts.items()
+        if key == name or (key.startswith(("target.", "targets.")) and key.endswith(f".{name}"))
+    }
 
 
 def _rtol(recorded: Mapping[str, str], repeated: Mapping[str, str]) -> float:
-    dtypes = [_fact(facts, "dtype").removeprefix("torch.") or "float32" for facts in (recorded, repeated)]
-    rtol = max(_RTOL.get(dtype, _RTOL_HALF) for dtype in dtypes)
-    moved = _fact(recorded, "device") != _fact(repeated, "device")
+    dtypes = {d for facts in (recorded, repeated) for d in _named(facts, "dtype") or {"float32"}}
+    rtol = max(_RTOL.get(dtype.removeprefix("torch."), _RTOL_HALF) for dtype in dtypes)
+    moved = _named(recorded, "device") != _named(repeated, "device")
     return max(rtol, _RTOL_ACROSS_DEVICES) if moved else rtol
 
 
@@ -161,32 +165,44 @@ def _missing_plugins(view: RunView) -> Iterator[str]:
 
 def _missing_models(view: RunView) -> Iterator[str]:
     """Yield local models that are gone or changed; others are fetched by their pinned revision."""
-    for name, entry in (view.manifest.get("targets") or {}).items():
-        path = entry.get("path")
+    opened = {(name, ""): entry for name, entry in (view.manifest.get("targets") or {}).items()}
+    for event in view.of("target-fetched"):
+        opened[event.data["target"], event.data.get("member", "")] = json.loads(event.data["params"])
+    for (name, label), params in opened.items():
+        path = params.get("path")
         if not isinstance(path, str):
             continue
         model = Path(path)
+        title = f"target {name!r}" + (f", {label}," if label else "")
         if not model.exists():
-            yield f"the model of target {name!r} is not here: {path} (a bundle holds no weights)"
+            yield f"the model of {title} is not here: {path} (a bundle holds no weights)"
             continue
-        for file, sha256 in _weights(view, name).items():
+        for file, sha256 in _weights(view, name, label).items():
             place = model / file if model.is_dir() else model
             if not place.is_file():
-                yield f"the model of target {name!r} lacks the file {file}"
+                yield f"the model of {title} lacks the file {file}"
             elif digest_file(place).sha256 != sha256:
-                yield f"the file {file} of target {name!r} is not the one that was measured"
+                yield f"the file {file} of {title} is not the one that was measured"
 
 
-def _weights(view: RunView, target: str) -> Mapping[str, str]:
-    """Return the digests of a target's weight files by name, as the facts of its steps state them."""
-    prefix = "target.sha256:"
-    return {
-        key.removeprefix(prefix): sha256
-        for step in view.manifest.get("steps", ())
-        if step.get("target") == target
-        for key, sha256 in _facts(view, step["id"]).items()
-        if key.startswith(prefix)
-    }
+def _weights(view: RunView, target: str, label: str) -> Mapping[str, str]:
+    """Return the digests of a target's weight files by name, as the facts of its steps state them.
+
+    Args:
+        view: The run.
+        target: Its name.
+        label: Of a member of a series, else empty.
+    """
+    found = {}
+    for step in view.manifest.get("steps", ()):
+        prefix = f"targets.{target}."
+        if step.get("target") == target:
+            prefix = f"target.{label}." if label else "target."
+        digests = f"{prefix}sha256:"
+        for key, sha256 in _facts(view, step["id"]).items():
+            if key.startswith(digests):
+                found[key.removeprefix(digests)] = sha256
+    return found
 
 
 def _human_steps(view: RunView) -> Iterator[str]:

@@ -40,8 +40,8 @@ def _changed_weights(recorded: RunView, repeated: RunView) -> list[str]:
         path = f"raw/{step}/facts.json"
         if path in recorded.artifacts and path in repeated.artifacts:
             before, now = json.loads(recorded.read(path)), json.loads(repeated.read(path))
-            names = [name for name in before if name.startswith("target.sha256:")]
-            changed += [f"{step}: {n.partition(':')[2]}" for n in names if now.get(n) != before[n]]
+            names = [n for n in before if n.startswith(("target.", "targets.")) and ".sha256:" in n]
+            changed += [f"{step}: {n.partition('sha256:')[2]}" for n in names if now.get(n) != before[n]]
     return changed
 
 

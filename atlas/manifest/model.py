@@ -13,7 +13,7 @@ from atlas.catalog import Offer
 __all__ = ["SOURCE_KEYS", "Reference", "Resolved", "Step", "in_order", "references", "source_params"]
 
 SOURCE_KEYS: Mapping[str, tuple[str, ...]] = {
-    "targets": ("use",),
+    "targets": ("use", "series"),
     "stimuli": ("use", "where", "each", "limit", "max_tokens"),
     "governance": ("use", "version"),
 }
@@ -52,6 +52,7 @@ class Step:
         offer: The instrument.
         others: Offers that its parameters name, such as a synthesis adapter.
         target: Name of its target, or None.
+        other_targets: Names of targets that its parameters name.
         params: Valid by the card, defaults filled in.
         sees: What it may read.
         threads: Threads granted.
@@ -64,6 +65,7 @@ class Step:
     offer: Offer
     others: tuple[Offer, ...]
     target: str | None
+    other_targets: tuple[str, ...]
     params: Mapping[str, Any]
     sees: tuple[Reference, ...]
     threads: int

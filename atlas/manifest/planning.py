@@ -6,7 +6,7 @@ Reads cards and the journal; of plugins, only the governance policy is asked, fo
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from attrs import frozen
@@ -15,6 +15,7 @@ from atlas.catalog import Catalog, Offer
 from atlas.governance import STAGES, Gate, GovernancePolicy
 from atlas.manifest.model import in_order, references
 from atlas.manifest.structure import annotated
+from atlas.manifest.targets import members, named_targets
 from atlas.record import RunView
 
 __all__ = ["PlanLine", "plan"]
@@ -80,7 +81,7 @@ def plan(
             lines.append(line)
         for step, offer in steps:
             if stage == offer.phase:
-                line = _step(step, offer, catalog, view, blocked)
+                line = _step(step, offer, catalog, view, blocked, data.get("targets") or {})
                 blocked = blocked or (f"step {line.id}" if line.action == "WAIT" else None)
                 lines.append(line)
     return tuple(lines)
@@ -98,7 +99,12 @@ def _gate(gate: Gate, view: RunView | None, blocked: str | None) -> PlanLine:
 
 
 def _step(
-    step: Mapping[str, Any], offer: Offer, catalog: Catalog, view: RunView | None, blocked: str | None
+    step: Mapping[str, Any],
+    offer: Offer,
+    catalog: Catalog,
+    view: RunView | None,
+    blocked: str | None,
+    targets: Mapping[str, Any],
 ) -> PlanLine:
     name = step["id"]
     action: Action
@@ -121,7 +127,7 @@ def _step(
         offer.name,
         action,
         reason,
-        tuple(_needs(step, offer, catalog)),
+        tuple(_needs(step, offer, catalog, targets)),
         tuple(str(reference) for reference in references(step)),
     )
 
@@ -139,20 +145,33 @@ def _history(view: RunView | None, step: str) -> str:
     return "answered" if last.type == "step-waiting" else "cut off before"
 
 
-def _needs(step: Mapping[str, Any], offer: Offer, catalog: Catalog) -> Sequence[str]:
+def _needs(
+    step: Mapping[str, Any], offer: Offer, catalog: Catalog, targets: Mapping[str, Any]
+) -> Sequence[str]:
     named = [
         catalog.find(kind, value)
         for _, value, kind in annotated(offer.params, step.get("params") or {}, "x-atlas-kind")
         if isinstance(value, str)
     ]
     wants = [item.details.get("needs", {}) for item in (offer, *named)]
-    needs = [f"target {step['target']}"] if step.get("target") else []
+    needs = [*_wanted(step, offer, catalog, targets)]
     memory = max((want.get("memory_gb", 0) for want in wants), default=0)
     if memory:
         needs.append(f"{memory:g} GB")
     if any(want.get("network") for want in wants):
         needs.append("network")
     return needs
+
+
+def _wanted(
+    step: Mapping[str, Any], offer: Offer, catalog: Catalog, targets: Mapping[str, Any]
+) -> Iterator[str]:
+    """Yield the targets that a step opens, members of a series by label."""
+    for name in (*filter(None, [step.get("target")]), *named_targets(offer, step.get("params") or {})):
+        entry = targets[name]
+        labels = [m.label for m in members(entry, catalog.find("targets", entry["use"]))]
+        series = f" ({len(labels)}: {', '.join(labels)})" if "series" in entry else ""
+        yield f"target {name}{series}"
 
 
 def _digest(view: RunView, step: str) -> str:

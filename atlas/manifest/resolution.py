@@ -19,6 +19,7 @@ from atlas.manifest.model import Reference, Resolved, Step
 from atlas.manifest.overrides import apply, parse
 from atlas.manifest.references import check_references
 from atlas.manifest.structure import check, fill, manifest_schema
+from atlas.manifest.targets import check_named_targets, named_targets, settled
 from atlas.manifest.wording import choices, show
 from atlas.registry import Registry
 
@@ -57,9 +58,7 @@ def resolve(path: Path, *, catalog: Catalog, registry: Registry, overrides: Sequ
     _seed_policy(draft, data, governed)
     targets = data.get("targets")
     if isinstance(targets, dict):
-        data["targets"] = {
-            name: draft.source("targets", entry, ("targets", name)) for name, entry in targets.items()
-        }
+        data["targets"] = {name: settled(draft, entry, ("targets", name)) for name, entry in targets.items()}
     stimulus = data.get("stimulus")
     if isinstance(stimulus, dict):
         data["stimulus"] = _stimulus(draft.source("stimuli", stimulus, ("stimulus",)))
@@ -149,6 +148,7 @@ def _steps(draft: Draft, data: Mapping[str, Any]) -> list[tuple[int, Step]]:
             continue
         params, others = draft.params(offer, entry.get("params", {}), (*at, "params"))
         _check_needs(draft, data, entry, offer, others, index)
+        check_named_targets(draft, data.get("targets"), offer, params, (*at, "params"))
         if isinstance(name, str) and first[name] == index:
             found.append((index, _step(name, entry, offer, others, params, data)))
     return found
@@ -169,6 +169,7 @@ def _step(
         offer=offer,
         others=others,
         target=entry.get("target"),
+        other_targets=named_targets(offer, params),
         params=params,
         sees=tuple(
             Reference.parse(item["from"])
@@ -202,7 +203,8 @@ def _check_needs(
     at = ("steps", index)
     needs = offer.details.get("needs", {})
     targets = data.get("targets")
-    names = list(targets) if isinstance(targets, dict) else []
+    targets = targets if isinstance(targets, dict) else {}
+    names = list(targets)
     target = entry.get("target")
     if isinstance(target, str):
         if target not in names:
@@ -211,6 +213,12 @@ def _check_needs(
         elif not needs.get("target"):
             draft.wrong(
                 (*at, "target"), f"{offer.name!r} takes no target", "remove the key `target`", key=True
+            )
+        elif isinstance(targets[target], dict) and "series" in targets[target] and not needs.get("series"):
+            draft.wrong(
+                (*at, "target"),
+                f"{offer.name!r} measures one model and the target `{target}` is a series",
+                "name a plain target, or vary it under `matrix`, which makes a run of each",
             )
     elif target is None and needs.get("target"):
         known = f", one of: {', '.join(names)}" if names else ", and describe it under `targets`"
@@ -263,6 +271,7 @@ def _notes(draft: Draft, data: Mapping[str, Any], steps: Sequence[Step], governe
     inline = [step.id for step in steps if step.isolation == "inline"]
     if inline and governed:
         notes.append(f"not isolated (inline): {', '.join(inline)}; the run is capped at Tier B")
-    unused = set(data.get("targets", ())) - {step.target for step in steps}
+    used = {name for step in steps for name in (step.target, *step.other_targets)}
+    unused = set(data.get("targets", ())) - used
     notes += [f"the target {name!r} is used by no step" for name in sorted(unused)]
     return notes

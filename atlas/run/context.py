@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from atlas.host import Host
 from atlas.quantities import Quantity
 from atlas.randomness import RandomStreams
 from atlas.record import canonical_json
-from atlas.run.messages import OutputFile, StepRequest
+from atlas.run.messages import OutputFile, StepRequest, TargetRequest
 from atlas.run.paths import place
 from atlas.tables import QUANTITIES, TableSchema, to_csv
 
@@ -89,21 +89,42 @@ class Context:
         self._report = report
         self._out = Path(request.out)
         self._declared = _declared(offer)
-        self._target: Target | None = None
+        self._opened: dict[str | None, Target] = {}
         self._quantities: list[Quantity] = []
         self._facts: dict[str, str] = {}
         self._files: dict[str, OutputFile] = {}
         self._failed: InstrumentFailed | None = None
 
-    def target(self) -> Target:
-        """Open the step's target, once."""
-        if self._target is None:
-            wanted = self._request.target
+    def target(self, name: str | None = None) -> Target:
+        """Open the step's target, or one that its parameters name, once."""
+        if name not in self._opened:
+            wanted = self._request.target if name is None else self._request.named_targets.get(name)
+            if wanted is None and name is not None:
+                raise self._fault(
+                    f"the target {name!r} was not granted to this step; "
+                    "its parameter needs `x-atlas-target: true`"
+                )
+            if wanted is None and self._request.series:
+                raise self._fault("the step's target is a series; its members come from `targets`")
             if wanted is None:
                 raise self._fault("the step has no target; its card must say `needs: {target: true}`")
-            source: TargetSource = self._load("targets", wanted.use)
-            self._target = source.open(wanted.params, threads=self.threads)
-        return self._target
+            self._opened[name] = self._open(wanted)
+        return self._opened[name]
+
+    def targets(self) -> Iterator[tuple[str, Target]]:
+        """Open the members of the step's target one after the other, and let go of each."""
+        if not self._request.series:
+            yield "", self.target()
+        for label, wanted in self._request.series:
+            target = self._open(wanted)
+            for name, value in target.facts.items():
+                self.fact(f"target.{label}.{name}", value)
+            yield label, target
+            del target
+
+    def _open(self, wanted: TargetRequest) -> Target:
+        source: TargetSource = self._load("targets", wanted.use)
+        return source.open(wanted.params, threads=self.threads)
 
     def load(self, kind: str, name: str) -> Any:
         """Return another admitted object that the parameters name."""
@@ -185,9 +206,10 @@ class Context:
             raise self._fault(f"the card declares the table {', '.join(missing)}, which was not written")
         if not self._files:
             raise self._fault("the instrument ended without a quantity, a table or an attachment")
-        if self._target is not None:
-            for name, value in self._target.facts.items():
-                self.fact(f"target.{name}", value)
+        for owner, target in self._opened.items():
+            prefix = "target" if owner is None else f"targets.{owner}"
+            for name, value in target.facts.items():
+                self.fact(f"{prefix}.{name}", value)
         self._write(_FACTS, canonical_json(self._facts) + b"\n", "facts")
         return tuple(self._files[name] for name in sorted(self._files))
 

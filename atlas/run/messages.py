@@ -67,7 +67,9 @@ class StepRequest:
         scratch: Empty private folder, absolute, where the child starts; the caller removes it.
         keep: Private folder that outlives the attempt, absolute.
         inputs: Path in the run folder -> absolute path of a read-only copy (`Store.lend`).
-        target: The target, or None.
+        target: The target where it is one model, or None.
+        series: The target where it is a series: label and member, in order.
+        named_targets: Other targets that the parameters name.
         offers: (kind, name) of the other objects that `StepContext.load` may return.
         network: Whether the network stays open.
         environment: Variables that the card asks for (`needs.environment`).
@@ -87,6 +89,8 @@ class StepRequest:
     keep: str
     inputs: Mapping[str, str] = field(factory=dict)
     target: TargetRequest | None = None
+    series: tuple[tuple[str, TargetRequest], ...] = ()
+    named_targets: Mapping[str, TargetRequest] = field(factory=dict)
     offers: tuple[tuple[str, str], ...] = ()
     network: bool = False
     environment: Mapping[str, str] = field(factory=dict)

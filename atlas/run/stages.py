@@ -151,8 +151,7 @@ def _take(
     if absent:
         journal.append("step-passed-over", {"step": step["id"], "absent": absent})
         return
-    if step.get("target") is not None:
-        stepper.fetch(step["target"])
+    stepper.fetch_targets(step)
     if stage == "interpret" and policy is not None:
         _inspect(step, journal, policy)
     if not stepper.run(step):

@@ -14,6 +14,7 @@ from atlas.contracts import Progress
 from atlas.errors import AtlasError, BadInput
 from atlas.governance import GovernancePolicy
 from atlas.host import Host
+from atlas.manifest.targets import Member, members, named_targets
 from atlas.randomness import derive_seed
 from atlas.record import GateState, RunView, canonical_json
 from atlas.run.journal import Journal
@@ -102,26 +103,37 @@ class Stepper:
         self.seeds = seeds
         self.pins: Mapping[str, Any] = json.loads(journal.view().read("environment/plugins.json"))
 
-    def fetch(self, name: str) -> None:
-        """Bring a target to this machine, once, and journal what it is opened with."""
-        view = self.journal.view()
-        if any(e.data["target"] == name for e in view.of("target-fetched")):
-            return
-        entry = dict(view.manifest["targets"][name])
-        offer = self.host.catalog.find("targets", entry.pop("use"))
-        stdout, stderr = self._logs(f"fetch-{name}", 1)
+    def fetch_targets(self, step: Step) -> None:
+        """Bring what a step opens to this machine, each once, and journal what it is opened with."""
+        instrument = self.host.catalog.find("instruments", step["use"])
+        for name in (*filter(None, [step.get("target")]), *named_targets(instrument, step["params"])):
+            entry = self.journal.view().manifest["targets"][name]
+            offer = self.host.catalog.find("targets", entry["use"])
+            for number, member in enumerate(members(entry, offer), start=1):
+                if (name, member.label) not in self._fetched():
+                    self._fetch(name, offer, member, number)
+
+    def _fetched(self) -> Mapping[tuple[str, str], Mapping[str, Any]]:
+        """Return what targets are opened with, by name and label."""
+        return {
+            (e.data["target"], e.data.get("member", "")): json.loads(e.data["params"])
+            for e in self.journal.view().of("target-fetched")
+        }
+
+    def _fetch(self, name: str, offer: Offer, member: Member, number: int) -> None:
+        title = f"{name} {member.label}".rstrip()
+        stdout, stderr = self._logs(f"fetch-{name}", number)
         request = FetchRequest(
-            name=name,
-            target=TargetRequest(offer.name, entry),
+            name=title,
+            target=TargetRequest(offer.name, member.params),
             who=offer.who,
             cards=self._cards(),
             folder=str(self.journal.root.resolve()),
         )
-        result = run_fetch(request, stdout=stdout, stderr=stderr, on_message=lambda m: self._hear(name, m))
+        result = run_fetch(request, stdout=stdout, stderr=stderr, on_message=lambda m: self._hear(title, m))
         # Parameters may hold floats, which a journal does not: they travel as one canonical text.
-        self.journal.append(
-            "target-fetched", {"target": name, "params": canonical_json(dict(result.params)).decode()}
-        )
+        event = {"target": name, "params": canonical_json(dict(result.params)).decode()}
+        self.journal.append("target-fetched", event | ({"member": member.label} if member.label else {}))
 
     def run(self, step: Step) -> bool:
         """Run a step; return False if it now waits for a person.
@@ -199,7 +211,13 @@ class Stepper:
             scratch=str(folders["scratch"].resolve()),
             keep="",
             inputs=self.store.lend(lent, folders["inputs"]),
-            target=self._target(view, step),
+            target=self._members(view, step.get("target")).get(""),
+            series=tuple(
+                (label, member) for label, member in self._members(view, step.get("target")).items() if label
+            ),
+            named_targets={
+                name: self._members(view, name)[""] for name in named_targets(offer, step["params"])
+            },
             offers=tuple((kind, name) for kind, name in self.pins["offers"] if kind != "instruments"),
             network=bool(needs.get("network")) and bool(step.get("network")),
             environment=needs.get("environment", {}),
@@ -211,12 +229,14 @@ class Stepper:
     def _slices(self, view: RunView) -> tuple[Slice, ...]:
         return divide(decode(view.read("stimulus/items.jsonl")), view.manifest["stimulus"].get("each"))
 
-    def _target(self, view: RunView, step: Step) -> TargetRequest | None:
-        name = step.get("target")
+    def _members(self, view: RunView, name: str | None) -> dict[str, TargetRequest]:
+        """Return a target's members by label, in order; the label of a plain one is empty."""
         if name is None:
-            return None
-        fetched = next(e for e in view.of("target-fetched") if e.data["target"] == name)
-        return TargetRequest(view.manifest["targets"][name]["use"], json.loads(fetched.data["params"]))
+            return {}
+        entry = view.manifest["targets"][name]
+        labels = [m.label for m in members(entry, self.host.catalog.find("targets", entry["use"]))]
+        fetched = self._fetched()
+        return {label: TargetRequest(entry["use"], fetched[name, label]) for label in labels}
 
     def _cards(self) -> dict[str, str]:
         return {name: pin["card_sha256"] for name, pin in self.pins["plugins"].items()}

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
+import weakref
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
-from atlas.contracts import Fragment, Instrument, ReportSection, StepContext
+from atlas.contracts import Fragment, Instrument, Progress, ReportSection, StepContext
 from atlas.hookspecs import hookimpl
 from atlas.quantities import Quantity
 from atlas.record import RunView
@@ -51,6 +55,51 @@ def measure(context: StepContext) -> None:
     context.table("lengths", rows)
 
 
+class Weight:
+    """A file that holds a number of grams."""
+
+    def __init__(self, grams: float) -> None:
+        self.grams = grams
+        self.facts = {"grams": str(grams)}
+
+
+OPEN: weakref.WeakSet[Weight] = weakref.WeakSet()
+
+
+class WeightSource:
+    """Opens such files."""
+
+    def fetch(self, params: Mapping[str, Any], progress: Progress) -> Mapping[str, Any]:
+        """Leave everything where it is."""
+        return params
+
+    def open(self, params: Mapping[str, Any], *, threads: int) -> Weight:
+        """Read the number, and say how many others are open."""
+        path = Path(params["path"], "grams.txt")
+        weight = Weight(float(path.read_text()) * params["times"])
+        weight.facts["others_open"] = str(len(OPEN))
+        weight.facts["sha256:grams.txt"] = hashlib.sha256(path.read_bytes()).hexdigest()
+        OPEN.add(weight)
+        return weight
+
+
+def weigh(context: StepContext) -> None:
+    """Record the grams of each member, less those of the target that it is held against."""
+    name = context.params.get("against")
+    other: Any = context.target(name) if name else Weight(0.0)
+    weight: Any
+    for label, weight in context.targets():
+        grams = weight.grams - other.grams
+        context.record(Quantity("grams", grams, 0.0, "exact", "gram", slice=label or "all"))
+        del weight
+
+
+@hookimpl
+def atlas_targets() -> Mapping[str, Any]:
+    """Offer files of grams."""
+    return {"weight": WeightSource()}
+
+
 def draw(view: RunView, step: str) -> Fragment:
     """Say which step was drawn, unless the run is unlucky."""
     if view.manifest["name"] == "unlucky":
@@ -67,7 +116,7 @@ def atlas_report_sections() -> Mapping[str, ReportSection]:
 @hookimpl
 def atlas_instruments() -> Mapping[str, Instrument]:
     """Offer the gauge."""
-    return {"gauge": measure}
+    return {"gauge": measure, "scales": weigh}
 
 
 @hookimpl
