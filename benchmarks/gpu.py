@@ -110,6 +110,7 @@ def certified_top5(
     shape: str, items: int, tokens: int, *, fuse: bool, probes: int = 0, storage: torch.dtype
 ) -> dict[str, Any]:
     """Certify the top 5 and both ends, iterating in TF32; with `probes`, estimate the trace too."""
+    from atlas_pyhessian.deflation import Deflation
     from atlas_pyhessian.hutchinson1989trace import trace
     from atlas_pyhessian.operators import HessianOperator
     from atlas_pyhessian.operators.compiled import CompiledOperator
@@ -127,7 +128,7 @@ def certified_top5(
         torch.cuda.synchronize()
         prepared_in = time.perf_counter() - started
         draws = Probes(RandomStreams(SEED), parameters.names, parameters.sizes, fast.dtype, fast.device)
-        request = EigenRequest(top_k=5, ends=1, tolerance=TOLERANCE, storage=storage, fresh_starts=0)
+        request = EigenRequest(top_k=5, ends=1, tolerance=TOLERANCE, storage=storage)
         spectrum = thick_restart_lanczos(
             fast, lambda i: draws.rademacher("start", i), request, certifier=exact
         )
@@ -148,7 +149,7 @@ def certified_top5(
                 lambda i: draws.rademacher("trace", i),
                 rel_se=None,
                 max_probes=probes,
-                spectrum=spectrum,
+                deflation=Deflation.whole(spectrum),
             )
             torch.cuda.synchronize()
             result |= {

@@ -6,7 +6,7 @@ import pytest
 import torch
 from atlas_pyhessian.operators import HessianOperator
 from atlas_pyhessian.operators.compiled import CompiledOperator
-from atlas_pyhessian.operators.traced import Untraceable, round_to_tf32, trace_product
+from atlas_pyhessian.operators.traced import Untraceable, align_products, trace_product
 from atlas_pyhessian.preparation import prepared
 
 
@@ -24,22 +24,25 @@ def test_a_traced_product_is_the_exact_hessians(problem_and_hessian, name):
     assert _close(program(vector), exact @ vector)
 
 
-def test_operands_of_matrix_products_are_rounded_to_tf32(problem_and_hessian):
-    """Eleven significant bits: 2**-12 for each operand, against float32's 2**-24."""
+def test_padding_matrix_products_to_whole_multiples_changes_no_product(problem_and_hessian):
     problem, exact = problem_and_hessian("gpt2")
-    vector = torch.linspace(-1, 1, len(exact))
-    try:
-        problem.module.float()
-        with prepared(problem.module) as parameters:
-            operator = HessianOperator(parameters, problem.loss_sum, problem.batches, retain_graph=False)
-            program = trace_product(operator.second_backward(), vector)
-            before = program(vector)
-            round_to_tf32(program)
-            after = program(vector)
-    finally:
-        problem.module.double()
-    assert not _close(after, before, 1e-5)
-    assert _close(after, before, 4 * 2.0**-12)
+    vector = torch.linspace(-1, 1, len(exact), dtype=torch.float64)
+    with prepared(problem.module) as parameters:
+        operator = HessianOperator(parameters, problem.loss_sum, problem.batches, retain_graph=False)
+        program = trace_product(operator.second_backward(), vector)
+    align_products(program, 5)
+    shapes = []
+
+    class Shapes(torch.fx.Interpreter):
+        def run_node(self, n):
+            if n.target is torch.ops.aten.mm.default:
+                shapes.extend(self.env[operand].shape[1] % 5 for operand in n.args)
+            return super().run_node(n)
+
+    observed = Shapes(program).run(vector)
+    assert _close(observed, exact @ vector)
+    assert len(shapes) > 20
+    assert set(shapes) == {0}
 
 
 @pytest.mark.parametrize("name", ["mlp", "gpt2", "llama", "gpt_neox"])

@@ -19,7 +19,7 @@ __all__ = ["add_combination", "combine", "dot", "norm", "project", "segment_dots
 
 _SCALAR_CHUNK = 1 << 18
 _STACK_CHUNK = 1 << 15
-_DEVICE_CHUNK = 1 << 23
+_DEVICE_CHUNK = 1 << 26
 _DEVICE_ROW = 1 << 12
 
 
@@ -29,8 +29,13 @@ def _chunks(size: int, chunk: int, device: torch.device) -> Iterator[slice]:
 
 
 def dot(x: torch.Tensor, y: torch.Tensor) -> float:
-    """Return `x . y` of two vectors `[n]`, summed in float64."""
-    total = torch.zeros((), dtype=torch.float64, device=x.device)
+    """Return `x . y` of two vectors `[n]`, summed in float64.
+
+    On a device short stretches are summed in the working precision first.
+    """
+    if x.device.type != "cpu":
+        return float(project(x.unsqueeze(0), y))
+    total = torch.zeros((), dtype=torch.float64)
     for part in _chunks(x.numel(), _SCALAR_CHUNK, x.device):
         total += torch.dot(x[part].double(), y[part].double())
     return float(total)

@@ -4,8 +4,7 @@ An eager product of a small language model is a few thousand kernels whose launc
 kernels. Here they are replayed as one CUDA graph; with `fuse` the product is traced first (`traced`),
 its constant part evaluated once, and the compiler of torch merges the elementwise operations. The matrix
 products may run in TF32, operands of 11 significant bits: good enough to iterate with, and no certificate
-rests on it, since residuals are taken by the exact operator. The device cuts the other bits off; where
-the operations are merged they are rounded away instead, which costs nothing there and halves the error.
+rests on it, since residuals are taken by the exact operator.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import torch
 
 from atlas_pyhessian import reductions
 from atlas_pyhessian.operators.hessian import HessianOperator
-from atlas_pyhessian.operators.traced import round_to_tf32, trace_product
+from atlas_pyhessian.operators.traced import align_products, trace_product
 
 __all__ = ["CompiledOperator"]
 
@@ -60,16 +59,15 @@ class CompiledOperator:
         self.exact = exact
         self._tf32 = tf32 and exact.device.type == "cuda" and exact.dtype is torch.float32
         self._matvecs = 0
-        generator = torch.Generator().manual_seed(0)
-        sample = torch.randint(0, 2, (exact.size,), generator=generator, dtype=torch.int8)
-        self._input = sample.to(device=exact.device, dtype=exact.dtype).mul_(2).sub_(1)
+        generator = torch.Generator(exact.device).manual_seed(0)
+        self._input = torch.empty(exact.size, dtype=exact.dtype, device=exact.device)
+        self._input.bernoulli_(0.5, generator=generator).mul_(2).sub_(1)
 
         def program() -> Program:
             if not fuse:
                 return exact.second_backward()
             traced = trace_product(exact.second_backward(), self._input)
-            if self._tf32:
-                round_to_tf32(traced)
+            align_products(traced)
             compiled: Program = torch.compile(traced, fullgraph=True, dynamic=False)
             return compiled
 
@@ -119,6 +117,9 @@ class _Captured:
     """
 
     def __init__(self, make: Callable[[], Program], vector: torch.Tensor) -> None:
+        # Autograd may find nodes of the default stream, left by other products; the capture holds them all.
+        if hasattr(torch.autograd.graph, "set_warn_on_accumulate_grad_stream_mismatch"):
+            torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
         stream = torch.cuda.Stream(vector.device)  # type: ignore[no-untyped-call] # of torch
         stream.wait_stream(torch.cuda.current_stream(vector.device))
         with torch.cuda.stream(stream):

@@ -16,9 +16,7 @@ import torch
 from torch.fx import Graph, GraphModule, Interpreter, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 
-__all__ = ["Untraceable", "round_to_tf32", "trace_product"]
-
-_PRODUCTS = (torch.ops.aten.mm.default, torch.ops.aten.bmm.default)
+__all__ = ["Untraceable", "align_products", "trace_product"]
 
 
 class Untraceable(Exception):
@@ -140,53 +138,47 @@ def trace_product(product: Callable[[torch.Tensor], torch.Tensor], vector: torch
     return GraphModule(module, remainder)
 
 
-def _rounded(value: torch.Tensor) -> torch.Tensor:
-    """Round float32 to the 11 significant bits of TF32, to nearest."""
-    return value.view(torch.int32).add(0x1000).bitwise_and(-0x2000).view(torch.float32)
+def align_products(program: GraphModule, multiple: int = 8) -> None:
+    """Pad the operands of a program's matrix products `[m, k] @ [k, n]` to whole multiples, in place.
 
-
-def round_to_tf32(program: GraphModule) -> None:
-    """Round the float32 operands of a program's matrix products to TF32, in place.
-
-    Constants are rounded now, in copies of their own; what varies is rounded as it is made.
+    Tensor cores load rows whose length is a multiple of 16 bytes several times faster, and the vocabulary
+    of a language model is often no such number. Constants are padded now, in copies of their own; what
+    varies is padded as it is made. Padding with zeros does not change a product.
     """
     graph = program.graph
-    done: dict[Node, Node] = {}
-    for node in list(graph.nodes):
-        if node.target not in _PRODUCTS:
+    for node in [node for node in graph.nodes if node.target is torch.ops.aten.mm.default]:
+        left, right = node.args
+        inner, columns = (-size % multiple for size in _shape(program, right))
+        if not inner and not columns:
             continue
-        for operand in node.args:
-            if not isinstance(operand, Node) or _dtype(program, operand) is not torch.float32:
-                continue
-            if operand not in done:
-                done[operand] = _round_operand(program, operand)
-            node.replace_input_with(operand, done[operand])
+        node.args = (
+            _padded(program, left, 0, inner, before=node),
+            _padded(program, right, inner, columns, before=node),
+        )
+        if columns:
+            with graph.inserting_after(node):
+                cut = graph.call_function(torch.ops.aten.slice.Tensor, (node, 1, 0, -columns))
+            node.replace_all_uses_with(cut, delete_user_cb=lambda user, cut=cut: user is not cut)
     graph.lint()
     program.recompile()
 
 
-def _dtype(program: GraphModule, node: Node) -> torch.dtype:
+def _shape(program: GraphModule, node: Node) -> torch.Size:
     held = program.get_buffer(str(node.target)) if node.op == "get_attr" else node.meta["val"]
-    dtype: torch.dtype = held.dtype
-    return dtype
+    shape: torch.Size = held.shape
+    return shape
 
 
-def _round_operand(program: GraphModule, operand: Node) -> Node:
-    graph = program.graph
-    if operand.op == "get_attr":
-        name = f"{operand.target}_tf32"
-        held = program.get_buffer(str(operand.target))
-        program.register_buffer(name, _rounded(held))
-        with graph.inserting_after(operand):
-            return graph.get_attr(name)
-    aten = torch.ops.aten
-    bits = operand
-    for target, *others in (
-        (aten.view.dtype, torch.int32),
-        (aten.add.Tensor, 0x1000),
-        (aten.bitwise_and.Scalar, -0x2000),
-        (aten.view.dtype, torch.float32),
-    ):
-        with graph.inserting_after(bits):
-            bits = graph.call_function(target, (bits, *others))
-    return bits
+def _padded(program: GraphModule, operand: Node, rows: int, columns: int, *, before: Node) -> Node:
+    """Return the operand with zeros below and to the right."""
+    if not rows and not columns:
+        return operand
+    padding = [0, columns, 0, rows]
+    with program.graph.inserting_before(before):
+        if operand.op != "get_attr":
+            return program.graph.call_function(torch.ops.aten.constant_pad_nd.default, (operand, padding))
+        name = f"{operand.target}_{rows}_{columns}"
+        if name not in dict(program.named_buffers()):
+            held = program.get_buffer(str(operand.target))
+            program.register_buffer(name, torch.nn.functional.pad(held, padding))
+        return program.graph.get_attr(name)
