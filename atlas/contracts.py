@@ -27,6 +27,7 @@ __all__ = [
     "Fragment",
     "Instrument",
     "LossTerm",
+    "OutlinedSource",
     "OutputTarget",
     "Package",
     "Progress",
@@ -37,6 +38,7 @@ __all__ = [
     "StimulusSource",
     "SynthesisAdapter",
     "Target",
+    "TargetOutline",
     "TargetSource",
     "Workspace",
 ]
@@ -175,6 +177,44 @@ class TargetSource(Protocol):
 
         Raises:
             BadInput: The files are missing, damaged or of a refused format.
+        """
+        ...
+
+
+class TargetOutline(Protocol):
+    """A target without its weights: what is known before any weight file is opened.
+
+    All tensors lie on torch's meta device, where they have shapes and no values; the loss can be
+    differentiated twice there.
+    """
+
+    @property
+    def module(self) -> torch.nn.Module:
+        """The module, built from its configuration alone, in evaluation mode."""
+        ...
+
+    def batches(
+        self, items: Sequence[StimulusItem], *, batch_size: int, max_tokens: int | None
+    ) -> Sequence[Batch]:
+        """Encode items into batches of the shapes and weights that the target would make of them."""
+        ...
+
+    def loss_sum(self, batch: Batch) -> torch.Tensor:
+        """Return the loss of a batch, a scalar without a value, with its graph."""
+        ...
+
+
+class OutlinedSource(TargetSource, Protocol):
+    """A source that can also say what a target will be like, as the planning of memory needs."""
+
+    def outline(self, params: Mapping[str, Any]) -> TargetOutline | None:
+        """Return the target's outline; opens no weight file and no connection.
+
+        Returns:
+            None where nothing on this machine tells, such as before a model is fetched.
+
+        Raises:
+            BadInput: The files are missing, damaged, of a refused format, or do not fit.
         """
         ...
 

@@ -28,6 +28,8 @@ class CausalLM:
         facts: What the record must hold.
     """
 
+    sample_dims = 2
+
     def __init__(
         self, module: torch.nn.Module, tokenizer: Any, objective: Objective, facts: Mapping[str, str]
     ) -> None:
@@ -61,16 +63,25 @@ class CausalLM:
             device=next(self._module.parameters()).device,
         )
 
-    def objective(self, batch: Batch) -> ObjectiveValue:
+    def outputs(self, batch: Batch) -> torch.Tensor:
+        """Return the logits of each next token, `[B, T-1, V]`, in the module's dtype."""
+        ids, mask = batch.inputs["input_ids"], batch.inputs["attention_mask"]
+        logits: torch.Tensor = self._module(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        return logits[:, :-1]
+
+    def objective(self, outputs: torch.Tensor, batch: Batch) -> ObjectiveValue:
         """Return the objective over the batch's scored tokens, with each term and gradient group."""
         ids, mask = batch.inputs["input_ids"], batch.inputs["attention_mask"]
-        logits = self._module(input_ids=ids, attention_mask=mask, use_cache=False).logits
         targets = ids[:, 1:].masked_fill(mask[:, 1:] == 0, NOT_SCORED)
-        return self._objective({"causal-lm": CausalLMOutputs(logits[:, :-1], targets)})
+        return self._objective({"causal-lm": CausalLMOutputs(outputs, targets)})
+
+    def output_loss(self, outputs: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Return the loss summed over scored tokens, as a function of the logits `[B, T-1, V]`."""
+        return self.objective(outputs, batch).total
 
     def loss_sum(self, batch: Batch) -> torch.Tensor:
         """Return the loss summed over the batch's scored tokens, a scalar with a graph, in nats."""
-        return self.objective(batch).total
+        return self.output_loss(self.outputs(batch), batch)
 
 
 def require_causality(module: torch.nn.Module, *, where: str) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 from atlas.contracts import Progress
 from atlas.errors import BadInput
 
-__all__ = ["bring_snapshot", "find_snapshot"]
+__all__ = ["bring_snapshot", "find_snapshot", "has_snapshot"]
 
 _WANTED = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "README.md")
 _LEFT = ("original/*", "onnx/*", "openvino/*", "coreml/*")
@@ -67,6 +67,18 @@ def find_snapshot(repository: str, revision: str, *, pickles: bool) -> Path:
             fix="run the manifest with network, or set `path` to a folder that is here",
         ) from error
     return Path(found)
+
+
+def has_snapshot(repository: str, revision: str, *, pickles: bool) -> bool:
+    """Whether a snapshot is already here; nothing is asked of the network."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        snapshot_download(repository, revision=revision, local_files_only=True, **_choice(pickles))
+    except LocalEntryNotFoundError:
+        return False
+    return True
 
 
 def _choice(pickles: bool) -> dict[str, Any]:

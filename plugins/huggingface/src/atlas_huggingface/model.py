@@ -7,7 +7,8 @@ mode; every weight from the file; no code from the checkpoint.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from atlas_huggingface.weights import out_of_memory, read_weights, require_memor
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["load_model"]
+__all__ = ["load_model", "outlined_model"]
 
 ATTENTION = "eager"
 
@@ -61,9 +62,30 @@ def load_model(
     return model, facts
 
 
-def _from_weights(
-    checkpoint: Checkpoint, dtype: torch.dtype
-) -> tuple[Any, Mapping[str, Any], dict[str, str]]:
+def outlined_model(checkpoint: Checkpoint, *, dtype: torch.dtype) -> torch.nn.Module | None:
+    """Return the module on the meta device, built from its configuration alone; no weight file is opened.
+
+    Returns:
+        The module in evaluation mode, or None for a GGUF file, whose configuration lies with its weights.
+
+    Raises:
+        BadInput: The configuration cannot be used.
+    """
+    import torch
+
+    if checkpoint.format == "gguf":
+        return None
+    load_transformers()
+    config, architecture = _architecture(checkpoint)
+    with torch.device("meta"), _building(checkpoint):
+        model = architecture._from_config(config, dtype=dtype, attn_implementation=ATTENTION)
+    model.config.use_cache = False
+    outlined: torch.nn.Module = model.eval()
+    return outlined
+
+
+def _architecture(checkpoint: Checkpoint) -> tuple[Any, Any]:
+    """Return the configuration, and the class of transformers that it is built as."""
     transformers = load_transformers()
     mapping = importlib.import_module("transformers.models.auto.modeling_auto")
     path = checkpoint.folder / "config.json"
@@ -79,9 +101,28 @@ def _from_weights(
         ) from error
     if config.is_encoder_decoder or type(config) not in mapping.MODEL_FOR_CAUSAL_LM_MAPPING:
         raise BadInput(f"{config.model_type!r} is no causal language model", where=str(path))
-    weights, facts = read_weights(checkpoint, itemsize=dtype.itemsize)
+    return config, mapping.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+
+
+@contextmanager
+def _building(checkpoint: Checkpoint) -> Iterator[None]:
+    """Blame the configuration for a module that cannot be built."""
     try:
-        model, report = mapping.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].from_pretrained(
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
+        raise BadInput(
+            f"transformers cannot build the model: {_first_line(error)}",
+            where=str(checkpoint.folder / "config.json"),
+        ) from error
+
+
+def _from_weights(
+    checkpoint: Checkpoint, dtype: torch.dtype
+) -> tuple[Any, Mapping[str, Any], dict[str, str]]:
+    config, architecture = _architecture(checkpoint)
+    weights, facts = read_weights(checkpoint, itemsize=dtype.itemsize)
+    with _building(checkpoint):
+        model, report = architecture.from_pretrained(
             None,
             config=config,
             state_dict=weights,
@@ -90,10 +131,6 @@ def _from_weights(
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # so that all of them are reported; none is accepted
         )
-    except (ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
-        raise BadInput(
-            f"transformers cannot build the model: {_first_line(error)}", where=str(path)
-        ) from error
     return model, report, dict(facts)
 
 

@@ -12,7 +12,7 @@ from atlas.errors import BadInput
 from atlas.objective import Objective
 from atlas_huggingface.cache import file_sha256, model_folder
 from atlas_huggingface.checkpoint import Checkpoint, find_checkpoint
-from atlas_huggingface.hub import bring_snapshot, find_snapshot
+from atlas_huggingface.hub import bring_snapshot, find_snapshot, has_snapshot
 from atlas_huggingface.next_token import NEXT_TOKEN
 from atlas_huggingface.pull_list import listed
 from atlas_huggingface.pulling import pull
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import torch
 
     from atlas_huggingface.causal_lm import CausalLM
+    from atlas_huggingface.outline import Outline
 
 __all__ = ["HuggingFaceSource"]
 
@@ -60,7 +61,6 @@ class HuggingFaceSource:
 
         from atlas_huggingface.causal_lm import CausalLM, require_causality
         from atlas_huggingface.model import load_model
-        from atlas_huggingface.tokens import load_tokenizer
 
         objective = Objective([NEXT_TOKEN], params.get("loss", {}))
         torch.set_num_threads(threads)
@@ -69,9 +69,7 @@ class HuggingFaceSource:
         path, source = _locate(params)
         checkpoint = find_checkpoint(path, allow_pickle=_allows_pickles(params))
         module, facts = load_model(checkpoint, dtype=dtype, device=device)
-        rows = module.get_input_embeddings().weight.shape[0]  # type: ignore[operator] # a transformers model
-        chosen = Path(params["tokenizer"]) if params.get("tokenizer") else None
-        tokenizer, token_facts = load_tokenizer(checkpoint, chosen, rows=rows)
+        tokenizer, token_facts = _tokenizer(params, checkpoint, module)
         facts |= token_facts
         facts |= require_causality(module, where=str(path))
         facts |= _file_facts(checkpoint)
@@ -88,6 +86,52 @@ class HuggingFaceSource:
         if vision is not None:
             facts["torchvision"] = f"left out, since it cannot be imported: {vision}"
         return CausalLM(module, tokenizer, objective, dict(sorted(facts.items())))
+
+    def outline(self, params: Mapping[str, Any]) -> Outline | None:
+        """Return the target without its weights, from its configuration and tokenizer; see `Outline`.
+
+        Returns:
+            None where the configuration is not on this machine, or lies in the weight file (GGUF).
+
+        Raises:
+            BadInput: The files are missing, of a refused format, or do not fit.
+        """
+        from atlas_huggingface.transformers_border import load_transformers
+
+        load_transformers()
+        import torch
+
+        from atlas_huggingface.causal_lm import CausalLM
+        from atlas_huggingface.model import outlined_model
+        from atlas_huggingface.outline import Outline
+
+        if not _is_here(params):
+            return None
+        checkpoint = find_checkpoint(_locate(params)[0], allow_pickle=_allows_pickles(params))
+        module = outlined_model(checkpoint, dtype=getattr(torch, params.get("dtype", "float32")))
+        if module is None:
+            return None
+        objective = Objective([NEXT_TOKEN], params.get("loss", {}))
+        tokenizer, _ = _tokenizer(params, checkpoint, module)
+        return Outline(CausalLM(module, tokenizer, objective, {}))
+
+
+def _tokenizer(
+    params: Mapping[str, Any], checkpoint: Checkpoint, module: torch.nn.Module
+) -> tuple[Any, dict[str, str]]:
+    from atlas_huggingface.tokens import load_tokenizer
+
+    rows = module.get_input_embeddings().weight.shape[0]  # type: ignore[operator] # a transformers model
+    chosen = Path(params["tokenizer"]) if params.get("tokenizer") else None
+    return load_tokenizer(checkpoint, chosen, rows=rows)
+
+
+def _is_here(params: Mapping[str, Any]) -> bool:
+    if params.get("pulled"):
+        return model_folder(listed(params["pulled"]).name).is_dir()
+    if params.get("id") and not params.get(_FETCHED):
+        return has_snapshot(params["id"], params["revision"], pickles=_allows_pickles(params))
+    return True
 
 
 def _allows_pickles(params: Mapping[str, Any]) -> bool:
