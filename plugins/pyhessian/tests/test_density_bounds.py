@@ -7,8 +7,16 @@ import pytest
 import torch
 from atlas_pyhessian.condition import condition_report
 from atlas_pyhessian.deflation import Deflation
-from atlas_pyhessian.golub1973nodes import absolute_sum_bracket, bounds_below, rule_with_node
-from atlas_pyhessian.ubaru2017slq import quadrature
+from atlas_pyhessian.density import density
+from atlas_pyhessian.golub1973nodes import (
+    Known,
+    absolute_sum_bracket,
+    below,
+    bounds_below,
+    negative_share_bracket,
+    rule_with_node,
+)
+from atlas_pyhessian.ubaru2017slq import Quadrature, quadrature
 from atlas_pyhessian.wu2000thickrestart import EigenRequest, thick_restart_lanczos
 from scipy.optimize import linprog
 
@@ -56,7 +64,7 @@ def test_mass_below_an_edge_has_the_bounds_of_the_linear_programme(dense, edge):
 
 def test_the_sum_of_magnitudes_has_the_bounds_of_the_linear_programme(dense):
     found = rule(dense, 4)
-    same = absolute_sum_bracket([found, found], [])
+    same = absolute_sum_bracket([found, found], Known())
     assert (same.low, same.high) == pytest.approx(extremes(found, np.abs), rel=2e-3)
 
 
@@ -77,6 +85,7 @@ def test_counts_by_few_steps_cover_the_exact_counts(dense, probes, bulk):
     operator = dense(spectrum)
     edge = 1e-3 * 930
     exact = {
+        "negative_mass": -spectrum[spectrum < 0].sum() / np.abs(spectrum).sum(),
         "count_below_eps": (np.abs(spectrum) < edge).sum(),
         "count_negative": (spectrum < -edge).sum(),
         "nuclear_rank": np.abs(spectrum).sum() / 930,
@@ -96,3 +105,55 @@ def test_counts_by_few_steps_cover_the_exact_counts(dense, probes, bulk):
                 assert quantity.low <= quantity.value <= quantity.high
                 hits[quantity.quantity] += quantity.low <= exact[quantity.quantity] <= quantity.high
     assert min(hits.values()) >= 17
+
+
+def test_counts_by_interval_cover_the_exact_counts_with_eigenvectors_of_large_residual(dense, probes):
+    """20 seeds, 40 intervals: at 95% each, fewer than 90% covered has odds far below 1e-3."""
+    noise = np.random.default_rng(5).standard_normal(120) * 10
+    spectrum = np.concatenate([[930.0, 726, 320, 270, -256, 120, -90], noise])
+    operator = dense(spectrum)
+    hits = []
+    for seed in range(20):
+        sampler = probes(operator.size, seed=seed)
+        found = thick_restart_lanczos(
+            operator, lambda i, s=sampler: s.rademacher("start", i), EigenRequest(tolerance=0.05)
+        )
+        deflation = Deflation.of_eigenvectors(found)
+        rules = [quadrature(operator, sampler.rademacher("probe", i), i, 16, deflation)[0] for i in range(4)]
+        for point in density(rules, Known.of(found), 40):
+            exact = ((spectrum >= point.low) & (spectrum < point.high)).sum()
+            assert point.count_low <= point.count <= point.count_high
+            hits.append(point.count_low <= exact <= point.count_high)
+    assert np.mean(hits) >= 0.9
+
+
+@pytest.mark.parametrize("edge", [-5.0, 0.5, 1.5, 7.9, 8.1, 9.5])
+def test_residuals_of_what_was_taken_out_widen_a_count_enough(edge):
+    """Exact remainder, known vectors turned by up to 20 degrees: the count below any edge is bracketed."""
+    generator = np.random.default_rng(6)
+    for _ in range(200):
+        matrix = np.diag([8.0, -6.0, 1.0, 0.6, 0.2, -0.3, 0.4, -0.1])
+        turn = np.linalg.qr(np.eye(8) + 0.1 * generator.standard_normal((8, 8)))[0]
+        rotated = np.linalg.eigh(turn[:, :2].T @ matrix @ turn[:, :2])
+        taken = turn[:, :2] @ rotated[1]
+        residual = np.linalg.norm(matrix @ taken - taken * rotated[0])
+        rest = turn[:, 2:].T @ matrix @ turn[:, 2:]
+        nodes, ones = np.linalg.eigvalsh(rest), np.ones(6)
+        low, high = below(Quadrature(tuple(nodes), tuple(ones)), Known(tuple(rotated[0]), residual), edge)
+        assert low <= (np.diag(matrix) < edge).sum() <= high
+
+
+def test_the_negative_share_covers_the_exact_one(dense):
+    """60 seeds, 8 probes of 12 steps; at 95%, eight misses or more have odds of 1%."""
+    spectrum = np.random.default_rng(7).standard_normal(300) * 0.2 + 0.1
+    operator = dense(spectrum)
+    exact = -spectrum[spectrum < 0].sum() / np.abs(spectrum).sum()
+    hits = 0
+    for seed in range(60):
+        signs = np.random.default_rng(seed).integers(0, 2, (8, operator.size)) * 2.0 - 1.0
+        rules = [quadrature(operator, torch.from_numpy(z), 0, 12)[0] for z in signs]
+        share = negative_share_bracket(rules, Known())
+        assert share.low <= share.value <= share.high
+        assert share.high - share.low < 0.3
+        hits += share.low <= exact <= share.high
+    assert hits >= 53

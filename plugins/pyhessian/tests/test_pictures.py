@@ -26,7 +26,7 @@ def row(key, index, value, *, converged=True, residual=0.4):
 
 ROWS = [row("all", 1, 815.0), row("all", 2, 748.6), row("all", 3, -224.2, converged=False)]
 POINTS = [
-    {"slice": "all", "low": x, "high": x + 110.0, "count": 10.0, "standard_error": 2.0}
+    {"slice": "all", "low": x, "high": x + 110.0, "count": 10.0, "count_low": 6.0, "count_high": 14.0}
     for x in range(-230, 800, 110)
 ]
 

@@ -15,7 +15,13 @@ import math
 from collections.abc import Iterator, Sequence
 
 from atlas.quantities import Quantity
-from atlas_pyhessian.golub1973nodes import Bracket, absolute_sum_bracket, count_bracket
+from atlas_pyhessian.golub1973nodes import (
+    Bracket,
+    Known,
+    absolute_sum_bracket,
+    count_bracket,
+    negative_share_bracket,
+)
 from atlas_pyhessian.hutchinson1989trace import TraceEstimate
 from atlas_pyhessian.ubaru2017slq import Quadrature
 from atlas_pyhessian.wu2000thickrestart import Spectrum
@@ -209,7 +215,7 @@ def condition_report(
         yield _effective_rank(trace, total)
     if len(rules) >= 2 and spectrum.norm > 0:
         edge = eps * abs(pairs[0][0])
-        known = spectrum.eigenvalues
+        known = Known.of(spectrum)
         below = count_bracket(rules, known, -edge, edge)
         yield _interval("count_below_eps", below, total, f"eigenvalues within {edge:.3g} of zero")
         negative = count_bracket(rules, known, -math.inf, -edge)
@@ -217,3 +223,6 @@ def condition_report(
         nuclear = absolute_sum_bracket(rules, known)
         note = "sum of magnitudes over the largest magnitude"
         yield _interval("nuclear_rank", nuclear, total, note, unit=spectrum.norm)
+        mass = negative_share_bracket(rules, known)
+        note = "negative eigenvalues' part of the sum of magnitudes (Ghorbani et al. 2019)"
+        yield _interval("negative_mass", mass, total, note)

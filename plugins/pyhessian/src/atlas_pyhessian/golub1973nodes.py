@@ -15,17 +15,58 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from attrs import frozen
 
 from atlas_pyhessian.hutchinson1989trace import mean_estimate
+from atlas_pyhessian.spectrum import Spectrum
 from atlas_pyhessian.ubaru2017slq import Quadrature, absolute_sum, count_between
 
-__all__ = ["Bracket", "absolute_sum_bracket", "bounds_below", "count_bracket", "rule_with_node"]
+__all__ = [
+    "Bracket",
+    "Known",
+    "absolute_sum_bracket",
+    "below",
+    "bounds_below",
+    "count_bracket",
+    "count_brackets",
+    "negative_share_bracket",
+    "rule_with_node",
+]
 
 _POSITIONS = 64
 """Places of the moved node at which the sum of magnitudes is evaluated."""
+
+
+@frozen
+class Known:
+    """Eigenvalues that were taken out of the probes, counted as themselves.
+
+    Attributes:
+        values: Rayleigh quotients.
+        residual: Frobenius norm of all their residuals together.
+    """
+
+    values: tuple[float, ...] = ()
+    residual: float = 0.0
+
+    @classmethod
+    def of(cls, spectrum: Spectrum) -> Known:
+        """Take what `Deflation.of_eigenvectors` takes out."""
+        residuals = spectrum.ritz_residuals[: spectrum.num_eigenvectors]
+        return cls(spectrum.eigenvalues, math.sqrt(math.fsum(r * r for r in residuals)))
+
+    @property
+    def absolute_sum(self) -> float:
+        """Sum of their magnitudes."""
+        return math.fsum(abs(value) for value in self.values)
+
+    @property
+    def slack(self) -> float:
+        """By how much the residuals can change a sum of magnitudes: twice the sum of their norms at most."""
+        return 2 * math.sqrt(len(self.values)) * self.residual
 
 
 @frozen
@@ -68,27 +109,53 @@ def bounds_below(rule: Quadrature, edge: float) -> tuple[float, float]:
     return math.fsum(counts[:position]), math.fsum(counts[: position + 1])
 
 
-def _bracket(value: float, lows: Sequence[float], highs: Sequence[float], known: float) -> Bracket:
-    low, high = mean_estimate(lows, known).low, mean_estimate(highs, known).high
-    return Bracket(value, min(value, max(low, known)), max(value, high), len(lows))
+def below(rule: Quadrature, known: Known, edge: float) -> tuple[float, float]:
+    """Return the least and the largest number of eigenvalues below `edge`, those taken out included.
+
+    What was taken out has residuals R, so that the matrix is not split exactly. By the inertia of its
+    Schur complement (Haynsworth 1968) the count at an edge is that of the known values and of the
+    remainder shifted by at most |R|^2 / gap, gap being the edge's distance from the known values less |R|;
+    close to one of them both parts shift by at most sqrt(2) |R| (Weyl).
+    """
+    everywhere = known.residual * math.sqrt(2.0)
+    gap = min((abs(value - edge) for value in known.values), default=math.inf) - known.residual
+    if known.residual <= gap * math.sqrt(2.0):
+        shift, moved = (known.residual**2 / gap if gap else 0.0), 0.0
+    else:
+        shift = moved = everywhere
+    least = sum(value < edge - moved for value in known.values)
+    largest = sum(value < edge + moved for value in known.values)
+    return least + bounds_below(rule, edge - shift)[0], largest + bounds_below(rule, edge + shift)[1]
 
 
-def count_bracket(rules: Sequence[Quadrature], known: Sequence[float], low: float, high: float) -> Bracket:
-    """Estimate how many eigenvalues lie in `[low, high)`, at 95% and with what the moments leave open.
+def _bracket(value: float, lows: Sequence[float], highs: Sequence[float], certain: float) -> Bracket:
+    low, high = max(certain, mean_estimate(lows).low), mean_estimate(highs).high
+    return Bracket(value, min(value, low), max(value, high), len(lows))
+
+
+def count_brackets(rules: Sequence[Quadrature], known: Known, edges: Sequence[float]) -> tuple[Bracket, ...]:
+    """Estimate how many eigenvalues lie between each edge and the next, the next not included.
+
+    The interval holds, at 95%, the scatter between probes and what the moments leave open.
 
     Args:
         rules: One per probe, at least two.
-        known: Eigenvalues that were projected out, counted as themselves.
-        low: Lower edge.
-        high: Upper edge.
+        known: What was taken out of the probes.
+        edges: Ascending.
     """
-    lows, highs = [], []
-    for rule in rules:
-        below, above = bounds_below(rule, low), bounds_below(rule, high)
-        lows.append(max(0.0, above[0] - below[1]))
-        highs.append(above[1] - below[0])
-    certain = math.fsum(float(low <= x < high) for x in known)
-    return _bracket(count_between(rules, known, low, high).value, lows, highs, certain)
+    bounds = [[below(rule, known, edge) for edge in edges] for rule in rules]
+    brackets = []
+    for i, (low, high) in enumerate(pairwise(edges)):
+        lows = [max(0.0, at[i + 1][0] - at[i][1]) for at in bounds]
+        highs = [at[i + 1][1] - at[i][0] for at in bounds]
+        certain = sum(low + known.residual <= value < high - known.residual for value in known.values)
+        brackets.append(_bracket(count_between(rules, known.values, low, high).value, lows, highs, certain))
+    return tuple(brackets)
+
+
+def count_bracket(rules: Sequence[Quadrature], known: Known, low: float, high: float) -> Bracket:
+    """Estimate how many eigenvalues lie in `[low, high)`; see `count_brackets`."""
+    return count_brackets(rules, known, (low, high))[0]
 
 
 def _magnitudes(rule: Quadrature) -> tuple[float, float]:
@@ -105,7 +172,40 @@ def _magnitudes(rule: Quadrature) -> tuple[float, float]:
     return sums[0], max(sums)
 
 
-def absolute_sum_bracket(rules: Sequence[Quadrature], known: Sequence[float]) -> Bracket:
+def absolute_sum_bracket(rules: Sequence[Quadrature], known: Known) -> Bracket:
     """Estimate the sum of magnitudes, at 95% and with what the moments leave open."""
-    lows, highs = zip(*(_magnitudes(rule) for rule in rules), strict=True)
-    return _bracket(absolute_sum(rules, known).value, lows, highs, math.fsum(abs(x) for x in known))
+    ends = [_magnitudes(rule) for rule in rules]
+    certain, slack = known.absolute_sum, known.slack
+    value = absolute_sum(rules, known.values).value
+    lows = [certain - slack + least for least, _ in ends]
+    highs = [certain + slack + largest for _, largest in ends]
+    return _bracket(value, lows, highs, max(0.0, certain - slack))
+
+
+def negative_share_bracket(rules: Sequence[Quadrature], known: Known) -> Bracket:
+    """Estimate the negative eigenvalues' part of the sum of magnitudes, at 95% and with what is left open.
+
+    With the trace T and the sum of magnitudes S it is (1 - T / S) / 2. A rule gives its probe's part of T
+    exactly and brackets S; the ratio's interval is that of its linearised scatter between probes, at the
+    ends of S that make it smallest and largest.
+
+    Args:
+        rules: One per probe, at least two.
+        known: What was taken out of the probes; not all of the spectrum may be zero.
+    """
+    offset = math.fsum(known.values)
+    traces = [offset + math.fsum(x * c for x, c in zip(r.nodes, r.counts, strict=True)) for r in rules]
+    ends = [_magnitudes(rule) for rule in rules]
+    shares = []
+    for end, slack in ((0, -known.slack), (1, known.slack)):
+        sums = [
+            max(known.absolute_sum + slack + pair[end], abs(t)) for pair, t in zip(ends, traces, strict=True)
+        ]
+        mean = math.fsum(sums) / len(sums)
+        ratio = math.fsum(traces) / len(traces) / mean
+        scatter = mean_estimate([t - ratio * s for t, s in zip(traces, sums, strict=True)])
+        half = (scatter.high - scatter.value) / mean
+        shares += [(1 - ratio - half) / 2, (1 - ratio + half) / 2]
+    value = (1 - math.fsum(traces) / len(traces) / absolute_sum(rules, known.values).value) / 2
+    low, high = max(0.0, min(shares)), min(1.0, max(shares))
+    return Bracket(value, min(value, low), max(value, high), len(rules))

@@ -83,11 +83,11 @@ def _stems(axes: Axes, rows: Sequence[Row], matrix: str) -> None:
 
 
 def _density(axes: Axes, points: Sequence[Row], rows: Sequence[Row], matrix: str) -> None:
-    """Counts by interval on a logarithmic scale with a band of two standard errors, and a rug."""
+    """Counts by interval on a logarithmic scale with the band of its 95% bounds, and a rug."""
     edges = [point["low"] for point in points] + [points[-1]["high"]]
     counts = [max(point["count"], 0.0) for point in points]
-    lower = [max(point["count"] - 2 * point["standard_error"], 0.0) for point in points]
-    upper = [point["count"] + 2 * point["standard_error"] for point in points]
+    lower = [point["count_low"] for point in points]
+    upper = [point["count_high"] for point in points]
     floor = 0.3
     axes.stairs([max(c, floor) for c in counts], edges, baseline=floor, fill=True, color="#b9cbe0")
     axes.stairs(
@@ -97,7 +97,7 @@ def _density(axes: Axes, points: Sequence[Row], rows: Sequence[Row], matrix: str
         fill=True,
         color="#1f5a99",
         alpha=0.6,
-        label="± 2 standard errors between probes",
+        label="95% bounds on the count",
     )
     axes.set_yscale("log")
     axes.set_ylim(floor, max([*upper, 1.0]) * 4)

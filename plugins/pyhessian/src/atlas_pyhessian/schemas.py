@@ -60,7 +60,7 @@ PROBES = TableSchema(
 
 DENSITY = TableSchema(
     name="curvature-density",
-    version=1,
+    version=2,
     description="How many eigenvalues lie in each interval, by stochastic Lanczos quadrature.",
     columns=(
         _SLICE,
@@ -73,6 +73,13 @@ DENSITY = TableSchema(
             "Of the count, from the scatter between probes; what the steps cannot resolve is not in it.",
             required=True,
         ),
+        Column(
+            "count_low",
+            "number",
+            "Least number at 95%, with scatter, what the steps cannot resolve, and residuals.",
+            required=True,
+        ),
+        Column("count_high", "number", "Largest number at 95%, likewise.", required=True),
     ),
     primary_key=("slice", "low"),
 )

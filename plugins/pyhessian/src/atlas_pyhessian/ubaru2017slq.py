@@ -22,7 +22,7 @@ from atlas_pyhessian.deflation import Deflation, TraceSample
 from atlas_pyhessian.hutchinson1989trace import Estimate, mean_estimate
 from atlas_pyhessian.operators import SymmetricOperator
 
-__all__ = ["DensityPoint", "Quadrature", "absolute_sum", "count_between", "density", "quadrature"]
+__all__ = ["Quadrature", "absolute_sum", "count_between", "quadrature"]
 
 
 @frozen
@@ -42,24 +42,6 @@ class Quadrature:
     diagonal: tuple[float, ...] = ()
     coupling: tuple[float, ...] = ()
     complete: bool = True
-
-
-@frozen
-class DensityPoint:
-    """The density on one interval of a grid.
-
-    Attributes:
-        low: Lower edge, included.
-        high: Upper edge, excluded but for the last.
-        count: Eigenvalues in it.
-        standard_error: Its scatter between probes, divided by the square root of their number. What the
-            steps cannot resolve is not in it; see `golub1973nodes`.
-    """
-
-    low: float
-    high: float
-    count: float
-    standard_error: float
 
 
 def quadrature(
@@ -146,17 +128,3 @@ def count_between(rules: Sequence[Quadrature], known: Sequence[float], low: floa
 def absolute_sum(rules: Sequence[Quadrature], known: Sequence[float]) -> Estimate:
     """Estimate the sum of the eigenvalues' magnitudes, the nuclear norm."""
     return _per_probe(rules, known, abs)
-
-
-def density(rules: Sequence[Quadrature], known: Sequence[float], bins: int) -> tuple[DensityPoint, ...]:
-    """Return counts on `bins` equal intervals that cover all nodes and known eigenvalues."""
-    seen = [*known, *(node for rule in rules for node in rule.nodes)]
-    low, high = min(seen), max(seen)
-    width = (high - low) / bins or 1.0
-    edges = [low + i * width for i in range(bins)] + [max(high, low + width)]
-    points = []
-    for i in range(bins):
-        top = edges[i + 1] if i < bins - 1 else math.inf
-        count = count_between(rules, known, edges[i], top)
-        points.append(DensityPoint(edges[i], edges[i + 1], count.value, count.standard_error))
-    return tuple(points)
