@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,7 @@ class RecordingContext:
     messages: list[str] = field(factory=list)
     step: str = "curvature"
     keep: Path | None = None
+    scratch: Path = field(factory=lambda: Path(tempfile.mkdtemp()))
 
     def target(self):
         return self.opened

@@ -14,6 +14,7 @@ from atlas.quantities import Quantity
 from atlas_pyhessian.identity import identity
 from atlas_pyhessian.library import LibraryResult, library_quantities, run_library
 from atlas_pyhessian.measurement import Measurement, measure_curvature
+from atlas_pyhessian.memory.provision import Provision
 from atlas_pyhessian.operators import LossFacts, LossOperator, target_operator
 from atlas_pyhessian.parameters import Parameters
 from atlas_pyhessian.preparation import prepared
@@ -64,12 +65,15 @@ def measure(context: StepContext) -> None:
             identity(context, target, parameters),
             lambda text: context.check("states kept by an interrupted attempt", True, text),
         )
+        provision = Provision(
+            settings, target, parameters, context.scratch, lambda text: context.fact("memory.note", text)
+        )
         for number, part in enumerate(context.slices):
             texts = [[item.id, item.text] for item in part.items]
             own = states.part(f"slice{number}", slice=part.key, items=texts)
             finished = _found(context, part, own)
             if finished is None:
-                finished = _measure_slice(context, target, parameters, settings, part, own)
+                finished = _measure_slice(context, target, parameters, settings, part, own, provision)
                 _keep(own, finished)
             for name, rows in asdict(finished.tables, recurse=False).items():
                 getattr(tables, name).extend(rows)
@@ -129,11 +133,16 @@ def _measure_slice(
     settings: Settings,
     part: Slice,
     states: SavedStates,
+    provision: Provision,
 ) -> _Finished:
     tables = _Tables()
     started = time.monotonic()
-    batches = target.batches(part.items, batch_size=settings.batch_size, max_tokens=settings.max_tokens)
-    retain_graph = settings.retain_graph(len(batches))
+    plan = provision.take(part.items)
+    if plan is not None:
+        for name, value in plan.facts().items():
+            context.fact(f"memory.{name}.{part.key}", value)
+    batches = provision.batches(part.items, settings.batch_size if plan is None else plan.batch_size)
+    retain_graph = settings.retain_graph(len(batches)) if plan is None else plan.retain_graph
     operator = target_operator(settings.operator, parameters, target, batches, retain_graph=retain_graph)
     facts = _checked_loss(context, operator, part)
     tables.loss += _loss_rows(part, batches, facts)
@@ -145,6 +154,7 @@ def _measure_slice(
         probes = Probes(
             context.random, parameters.names, parameters.sizes, parameters.dtype, parameters.device
         )
+        began, before = time.monotonic(), operator.num_matvecs
         result = measure_curvature(
             operator,
             probes,
@@ -153,7 +163,9 @@ def _measure_slice(
             report=report,
             states=states.part("curvature", loss=facts.loss.hex(), gradient=facts.gradient_norm.hex()),
             resumed=lambda text: _resumed(context, part, text),
+            make_basis=provision.make_basis(plan),
         )
+        provision.learn(plan, seconds=time.monotonic() - began, products=operator.num_matvecs - before)
         tables.spectrum += _spectrum_rows(part, result)
         tables.probes += _probe_rows(part, result)
         tables.density += _density_rows(part, result)
@@ -273,6 +285,8 @@ def _density_rows(part: Slice, result: Measurement) -> list[_Row]:
             "high": point.high,
             "count": point.count,
             "standard_error": point.standard_error,
+            "count_low": point.count_low,
+            "count_high": point.count_high,
         }
         for point in result.density
     ]

@@ -24,7 +24,7 @@ from atlas_pyhessian.hutchinson1989trace import TraceEstimate, trace
 from atlas_pyhessian.operators import LossOperator
 from atlas_pyhessian.probes import Probes
 from atlas_pyhessian.recall import CountedOperator, Recall
-from atlas_pyhessian.restarts import Restarts, load_spectrum, save_spectrum
+from atlas_pyhessian.restarts import MakeBasis, Restarts, load_spectrum, save_spectrum
 from atlas_pyhessian.savedstates import SavedStates
 from atlas_pyhessian.settings import Settings
 from atlas_pyhessian.ubaru2017slq import Quadrature, quadrature
@@ -65,6 +65,7 @@ def measure_curvature(
     *,
     purpose: str,
     report: Report,
+    make_basis: MakeBasis | None = None,
     states: SavedStates | None = None,
     resumed: Callable[[str], None] | None = None,
     known: Spectrum | None = None,
@@ -78,6 +79,7 @@ def measure_curvature(
         settings: What is wanted.
         purpose: Prefix that keeps this slice's random draws apart from others'.
         report: Told how far it is.
+        make_basis: Makes the Lanczos basis; None keeps it in memory on the operator's device.
         states: Where it is kept how far it is, for an attempt after an interrupted one; None for nowhere.
         resumed: Told what of an interrupted attempt was used.
         known: The operator's spectrum from an earlier call, which is then not computed again.
@@ -90,7 +92,9 @@ def measure_curvature(
     kept, counted = states or SavedStates(None), CountedOperator(operator, -operator.num_matvecs)
     recall = Recall(kept, counted) if results is None else Recall(kept, counted, results=results)
     if known is None:
-        spectrum, before = _spectrum(operator, recall, probes, settings, purpose, report)
+        spectrum, before = _spectrum(
+            operator, recall, probes, settings, purpose, report, make_basis or _in_memory(operator)
+        )
     else:
         spectrum, before = known, 0
         counted.earlier = known.num_matvecs - operator.num_matvecs
@@ -114,6 +118,13 @@ def measure_curvature(
     return Measurement(spectrum, estimate, points, tuple(quantities))
 
 
+def _in_memory(operator: LossOperator) -> MakeBasis:
+    def make(capacity: int, size: int, storage: torch.dtype) -> Basis:
+        return Basis(capacity, size, storage=storage, dtype=operator.dtype, device=operator.device)
+
+    return make
+
+
 def _spectrum(
     operator: LossOperator,
     recall: Recall,
@@ -121,12 +132,10 @@ def _spectrum(
     settings: Settings,
     purpose: str,
     report: Report,
+    make_basis: MakeBasis,
 ) -> tuple[Spectrum, int]:
     """Return the spectrum and how many of its products an interrupted attempt had spent."""
     states, counted = recall.states, recall.operator
-
-    def make_basis(capacity: int, size: int, storage: torch.dtype) -> Basis:
-        return Basis(capacity, size, storage=storage, dtype=operator.dtype, device=operator.device)
 
     def draw(index: int) -> torch.Tensor:
         return probes.rademacher(f"{purpose} Lanczos start", index)

@@ -54,6 +54,7 @@ class Settings:
     fresh_starts: int
     basis_size: int | None
     basis_dtype: str
+    basis_place: Literal["auto", "memory", "disk"]
     trace: TraceSettings | None
     density: DensitySettings | None
     eps: float
@@ -62,6 +63,7 @@ class Settings:
     max_tokens: int | None
     parameters: tuple[str, ...]
     graph: Literal["auto", "retained", "recompute"]
+    memory_gb: float | None
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any], max_tokens: int | None = None) -> Settings:
@@ -95,6 +97,7 @@ class Settings:
             fresh_starts=params["fresh_starts"],
             basis_size=params["basis"].get("size"),
             basis_dtype=params["basis"]["dtype"],
+            basis_place=params["basis"]["place"],
             trace=TraceSettings(trace.get("rel_se"), trace["max_probes"]) if trace else None,
             density=DensitySettings(**density) if density else None,
             eps=params["condition"]["eps"],
@@ -103,6 +106,7 @@ class Settings:
             max_tokens=params["max_tokens"] if params.get("max_tokens") else max_tokens,
             parameters=tuple(params["parameters"]),
             graph=params["graph"],
+            memory_gb=params.get("memory_gb"),
         )
 
     def retain_graph(self, num_batches: int) -> bool:

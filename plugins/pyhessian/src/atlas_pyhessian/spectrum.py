@@ -34,6 +34,11 @@ class EigenRequest:
     storage: torch.dtype | None = None
     fresh_starts: int = 1
 
+    def capacity(self, size: int) -> int:
+        """Return how many vectors of length `size` the basis is to hold."""
+        asked = self.basis_size or default_basis_size(self.top_k, self.ends)
+        return min(size, max(asked, min(size, self.top_k + 2 * self.ends) + 2))
+
 
 @frozen
 class SegmentImage:

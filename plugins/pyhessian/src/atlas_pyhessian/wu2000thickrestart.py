@@ -100,8 +100,7 @@ def thick_restart_lanczos(
 
     top_k, ends, tolerance = min(request.top_k, size), request.ends, request.tolerance
     goal = min(size, top_k + 2 * ends)
-    asked = request.basis_size or default_basis_size(top_k, ends)
-    capacity = min(size, max(asked, goal + 2))
+    capacity = request.capacity(size)
     if make_basis is not None:
         basis = make_basis(capacity, size, storage)
     else:
