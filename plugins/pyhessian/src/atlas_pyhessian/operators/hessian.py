@@ -10,6 +10,11 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from atlas.contracts import Batch
 from atlas_pyhessian.operators.loss_surface import LossFacts, LossSurface, gathered, repeated_product
+from atlas_pyhessian.operators.opaque import (
+    python_functions,
+    require_twice_differentiable,
+    require_whole_product,
+)
 from atlas_pyhessian.parameters import Parameters
 
 __all__ = ["HessianOperator"]
@@ -51,6 +56,7 @@ class HessianOperator:
         self._surface = LossSurface(parameters, loss_sum, batches)
         self._retain = retain_graph
         self._graphs: list[_Graph] | None = None
+        self._functions: tuple[type, ...] | None = None
         self._matvecs = 0
 
     @property
@@ -128,17 +134,27 @@ class HessianOperator:
     def repeated_matvec(self, vector: torch.Tensor, *, rtol: float = 1e-3) -> torch.Tensor:
         """Return a product that was computed twice on graphs built anew, after comparing the two.
 
+        Where the loss goes through functions of Python, it is compared with differences of the gradient too.
+
         Raises:
-            BadInput: They differ by more than `rtol`: the loss is not a function of the parameters.
+            BadInput: They differ by more than `rtol`: the loss is not a function of the parameters. Or a
+                function of Python has no second derivative.
         """
-        return repeated_product(self, vector, rtol)
+        product = repeated_product(self, vector, rtol)
+        if self._functions:
+            self.release()
+            require_whole_product(self._surface, self._functions, vector, product)
+        return product
 
     def release(self) -> None:
         """Drop the retained graphs; the next product builds them again."""
         self._graphs = None
 
     def _build(self, batch: Batch) -> _Graph:
-        _, gradients = self._surface.gradient(batch, graph=True)
+        loss, gradients = self._surface.gradient(batch, graph=True)
+        if self._functions is None:
+            self._functions = python_functions(loss)
+            require_twice_differentiable(self._functions)
         positions = tuple(i for i, g in enumerate(gradients) if g is not None and g.requires_grad)
         edges = []
         for position in positions:

@@ -18,7 +18,7 @@ from atlas_pyhessian.parameters import Parameters
 
 __all__ = ["LossFacts", "LossOperator", "LossSurface", "gathered", "repeated_product"]
 
-_NO_DOUBLE_BACKWARD = ("is not implemented", "marked with @once_differentiable")
+_NO_DOUBLE_BACKWARD = ("is not implemented", "marked with @once_differentiable", "support double backward")
 
 
 @frozen
@@ -67,7 +67,7 @@ class LossSurface:
         batches: Micro-batches, at least one.
 
     Raises:
-        BadInput: The batches' weights sum to zero.
+        BadInput: There is no batch, or one has no weight.
     """
 
     def __init__(
@@ -80,11 +80,15 @@ class LossSurface:
         self.batches = tuple(batches)
         self.weight = float(sum(batch.weight for batch in self.batches))
         self._loss_sum = loss_sum
-        if not self.weight > 0:
-            raise BadInput(
-                "the batches hold no scored token",
-                fix="give at least one stimulus item of two tokens, or raise `max_tokens`",
-            )
+        for number, batch in enumerate(self.batches):
+            if not batch.weight > 0:
+                raise BadInput(
+                    f"the weight of a batch is {batch.weight:g}: it holds no scored token or example",
+                    where=self.place(number),
+                    fix="give items of at least two tokens, raise `max_tokens`, or take larger batches",
+                )
+        if not self.batches:
+            raise BadInput("there is no batch to take the loss of", fix="give at least one stimulus item")
 
     def gradient(self, batch: Batch, *, graph: bool) -> tuple[torch.Tensor, list[torch.Tensor | None]]:
         """Return a batch's share of the mean loss and its gradient by each parameter, None where unused."""

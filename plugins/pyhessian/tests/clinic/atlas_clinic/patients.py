@@ -52,6 +52,14 @@ class Twice(torch.autograd.Function):
         return 2 * grad * ctx.saved_tensors[0]
 
 
+SQUARES = {
+    "once differentiable": Once.apply,
+    "opaque": Opaque.apply,
+    "twice differentiable": Twice.apply,
+    "composite square": torch.square,
+}
+
+
 class Patient:
     """A target; `name` says what ails it."""
 
@@ -94,24 +102,20 @@ class Patient:
             return torch.ones((), dtype=torch.float64)
         if self.name == "linear loss":
             return 10 + 0.01 * sum(p.sum() for p in weights)
-        if self.name == "nan loss" and "item-2" in " ".join(batch.item_ids):
+        if self.name == "nan loss" and "text-2" in " ".join(batch.item_ids):
             return weights[0].sum() * float("nan")
         hidden = self.module["first"](x)
         hidden = self._bent(hidden)
         logits = self.module["last"](hidden.to(self.module["last"].weight.dtype)).double()
         labels = torch.arange(len(x)) % CLASSES
-        if self.name in ("once differentiable", "opaque", "twice differentiable"):
-            return batch.weight * self._square()(logits).sum()
+        if self.name in SQUARES:
+            return batch.weight * SQUARES[self.name](logits).sum()
         loss = torch.nn.functional.cross_entropy(logits, labels, reduction="sum") * batch.weight / len(x)
         if self.name == "nan gradient":
             loss = loss + (weights[1] - weights[1].detach()).abs().sqrt().sum()
         if self.name == "nan product":
             loss = loss + (weights[1] - weights[1].detach()).abs().pow(1.5).sum()
         return loss
-
-    def _square(self):
-        kinds = {"once differentiable": Once, "opaque": Opaque, "twice differentiable": Twice}
-        return kinds[self.name].apply
 
     def _bent(self, hidden):
         if self.name == "dropout":
