@@ -59,6 +59,7 @@ class CompiledOperator:
         self.exact = exact
         self._tf32 = tf32 and exact.device.type == "cuda" and exact.dtype is torch.float32
         self._matvecs = 0
+        exact.release()  # else its graphs' leaves, of another stream, would be part of the capture
         generator = torch.Generator(exact.device).manual_seed(0)
         self._input = torch.empty(exact.size, dtype=exact.dtype, device=exact.device)
         self._input.bernoulli_(0.5, generator=generator).mul_(2).sub_(1)
