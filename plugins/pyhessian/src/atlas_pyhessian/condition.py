@@ -22,7 +22,7 @@ from atlas_pyhessian.golub1973nodes import (
     count_bracket,
     negative_share_bracket,
 )
-from atlas_pyhessian.hutchinson1989trace import TraceEstimate
+from atlas_pyhessian.hutchinson1989trace import TraceEstimate, mean_estimate
 from atlas_pyhessian.ubaru2017slq import Quadrature
 from atlas_pyhessian.wu2000thickrestart import Spectrum
 
@@ -74,7 +74,7 @@ def _literal(low: tuple[float, float], high: tuple[float, float], spectrum: Spec
             "condition_number",
             high,
             low,
-            converged=all(spectrum.converged),
+            converged=spectrum.settled,
             num_matvecs=spectrum.num_matvecs,
             note="lambda_max / lambda_min, both certified",
         )
@@ -84,7 +84,7 @@ def _literal(low: tuple[float, float], high: tuple[float, float], spectrum: Spec
         None,
         None,
         "undefined",
-        converged=all(spectrum.converged),
+        converged=spectrum.settled,
         num_matvecs=spectrum.num_matvecs,
         note=f"lambda_min = {low[0]:.6g} (residual {low[1]:.1e}) {sign}: lambda_max / lambda_min is "
         "no condition number; see kappa_eps, outlier_ratio and negativity_ratio",
@@ -120,7 +120,7 @@ def _kappa(pairs: Sequence[tuple[float, float]], spectrum: Spectrum, eps: float)
         (low + high) / 2,
         (high - low) / 2,
         "residual_bound",
-        converged=all(spectrum.converged),
+        converged=spectrum.settled,
         num_matvecs=spectrum.num_matvecs,
         low=low,
         high=high,
@@ -153,6 +153,7 @@ def _effective_rank(estimate: TraceEstimate, num_matvecs: int) -> Quantity:
     lengths = [sample.squared_length for sample in estimate.samples]
     count = len(forms)
     centre_form, centre_length = math.fsum(forms) / count, math.fsum(lengths) / count
+    dependence = trace.standard_error / (mean_estimate(forms).standard_error or 1.0)
     variance = math.fsum(
         (by_trace * (f - centre_form) + by_squares * (s - centre_length)) ** 2
         for f, s in zip(forms, lengths, strict=True)
@@ -160,7 +161,7 @@ def _effective_rank(estimate: TraceEstimate, num_matvecs: int) -> Quantity:
     return Quantity(
         "effective_rank",
         value,
-        math.sqrt(variance / (count - 1) / count),
+        dependence * math.sqrt(variance / (count - 1) / count),
         "standard_error",
         converged=estimate.converged,
         num_matvecs=num_matvecs,
@@ -191,7 +192,7 @@ def condition_report(
     pairs = list(zip(spectrum.values, spectrum.residual_norms, strict=True))
     low, high = min(pairs), max(pairs)
     total = spectrum.num_matvecs if num_matvecs is None else num_matvecs
-    certified = all(spectrum.converged)
+    certified = spectrum.settled
     yield _literal(low, high, spectrum)
     yield _ratio(
         "negativity_ratio",
@@ -206,7 +207,7 @@ def condition_report(
         "outlier_ratio",
         pairs[0],
         pairs[last - 1],
-        converged=all(spectrum.converged[:last]),
+        converged=spectrum.searched and all(spectrum.converged[:last]),
         num_matvecs=spectrum.num_matvecs,
         note=f"largest magnitude over number {last} by magnitude",
     )

@@ -39,13 +39,16 @@ from atlas_pyhessian.operators import SymmetricOperator
 from atlas_pyhessian.spectrum import Spectrum
 from atlas_pyhessian.wu2000thickrestart import MakeBasis
 
-__all__ = ["INFLATION", "MIN_PROBES", "leave_one_out", "xtrace"]
+__all__ = ["INFLATION", "LEAST_PRODUCTS", "MIN_PROBES", "leave_one_out", "xtrace"]
 
 INFLATION = 1.12
 """What the paper's error estimate is multiplied by; see above."""
 
 MIN_PROBES = 8
 """Probes, two products each, before an error is believed."""
+
+LEAST_PRODUCTS = 2 * MIN_PROBES
+"""Products below which none is given."""
 
 _GROWTH = 4
 """The sketch grows by one part in so many between two looks at its error, each of which draws all
@@ -114,10 +117,10 @@ def xtrace(
     Raises:
         BadInput: Too few products are allowed for an error that can be believed.
     """
-    if max_products < 2 * MIN_PROBES:
+    if max_products < LEAST_PRODUCTS:
         raise BadInput(
             f"XTrace was allowed {max_products} products, too few for an error that can be believed",
-            fix=f"allow at least {2 * MIN_PROBES}, or use `method: deflated`",
+            fix=f"allow at least {LEAST_PRODUCTS}, or use `method: deflated`",
         )
     most = max_products // 2
     deflation = Deflation.whole(spectrum)

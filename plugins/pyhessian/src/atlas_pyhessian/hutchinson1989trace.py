@@ -55,6 +55,7 @@ class TraceEstimate:
         deflated_trace: The part of the trace held by the Ritz vectors.
         converged: The relative standard error asked for was reached; true where none was.
         samples: The probes, in order.
+        degrees: Degrees of freedom of the intervals; None for one fewer than there are samples.
     """
 
     trace: Estimate
@@ -62,6 +63,7 @@ class TraceEstimate:
     deflated_trace: float
     converged: bool
     samples: tuple[TraceSample, ...]
+    degrees: int | None = None
 
 
 def mean_estimate(
@@ -130,7 +132,7 @@ def trace(
     degrees = min(len(samples), MIN_PROBES) - 1 if len(samples) < max_probes else None
     total = mean_estimate([s.quadratic_form for s in samples], known, degrees=degrees)
     squares = mean_estimate([s.squared_length for s in samples], known_squares, degrees=degrees)
-    return TraceEstimate(total, squares, known, rel_se is None or reached, tuple(samples))
+    return TraceEstimate(total, squares, known, rel_se is None or reached, tuple(samples), degrees)
 
 
 def _sample(

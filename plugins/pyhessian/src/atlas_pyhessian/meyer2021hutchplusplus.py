@@ -31,7 +31,10 @@ from atlas_pyhessian.operators import SymmetricOperator
 from atlas_pyhessian.spectrum import Spectrum
 from atlas_pyhessian.wu2000thickrestart import MakeBasis
 
-__all__ = ["hutch_plus_plus"]
+__all__ = ["LEAST_PRODUCTS", "hutch_plus_plus"]
+
+LEAST_PRODUCTS = 2 * MIN_PROBES
+"""Products below which the error is not to be believed."""
 
 _LEAST = 4
 """Vectors of the sketch before its growth may be judged; the last so many are what is judged."""
@@ -67,10 +70,10 @@ def hutch_plus_plus(
     Raises:
         BadInput: Too few products are allowed for an error that can be believed.
     """
-    if max_products < 2 * MIN_PROBES:
+    if max_products < LEAST_PRODUCTS:
         raise BadInput(
             f"Hutch++ was allowed {max_products} products, too few for an error that can be believed",
-            fix=f"allow at least {2 * MIN_PROBES}, or use `method: deflated`",
+            fix=f"allow at least {LEAST_PRODUCTS}, or use `method: deflated`",
         )
     started, most = operator.num_matvecs, max_products // 3
     finder = RangeFinder.empty(operator, Deflation.whole(spectrum), most, make_basis)
@@ -92,7 +95,7 @@ def hutch_plus_plus(
     degrees = min(len(samples), MIN_PROBES) - 1 if len(samples) < budget else None
     total = mean_estimate([s.quadratic_form for s in samples], known, degrees=degrees)
     squares = mean_estimate([s.squared_length for s in samples], known_squares, degrees=degrees)
-    return TraceEstimate(total, squares, known, rel_se is None or reached, tuple(samples))
+    return TraceEstimate(total, squares, known, rel_se is None or reached, tuple(samples), degrees)
 
 
 def _sketch(

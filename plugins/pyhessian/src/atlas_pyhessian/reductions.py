@@ -49,7 +49,8 @@ def norm(x: torch.Tensor) -> float:
 def segment_dots(x: torch.Tensor, y: torch.Tensor, sizes: Sequence[int]) -> tuple[float, ...]:
     """Return `x_b . y_b` of each segment b of two vectors `[n]` cut into `sizes`, summed in float64."""
     return tuple(
-        dot(part, other) for part, other in zip(x.split(list(sizes)), y.split(list(sizes)), strict=True)
+        dot(part, other)
+        for part, other in zip(torch.split(x, list(sizes)), torch.split(y, list(sizes)), strict=True)
     )
 
 

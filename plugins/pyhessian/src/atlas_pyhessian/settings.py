@@ -6,18 +6,25 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
-from attrs import frozen
+from attrs import evolve, frozen
 
 from atlas.errors import BadInput
+from atlas_pyhessian import epperly2024xtrace, meyer2021hutchplusplus
 from atlas_pyhessian.operators import Kind
-from atlas_pyhessian.wu2000thickrestart import EigenRequest
+from atlas_pyhessian.wu2000thickrestart import EigenRequest, default_basis_size
 
-__all__ = ["DensitySettings", "Settings", "TraceSettings"]
+__all__ = ["BlockSettings", "DensitySettings", "Settings", "TraceSettings"]
 
 _DTYPES = {
     "float16": torch.float16,
     "float32": torch.float32,
     "float64": torch.float64,
+}
+
+_LEAST_PRODUCTS = {
+    "deflated": 2,
+    "xtrace": epperly2024xtrace.LEAST_PRODUCTS,
+    "hutch++": meyer2021hutchplusplus.LEAST_PRODUCTS,
 }
 
 _LARGE = 10_000_000
@@ -26,8 +33,9 @@ _LARGE = 10_000_000
 
 @frozen
 class TraceSettings:
-    """How exactly the trace is wanted, and at what cost."""
+    """By which method the trace is wanted, how exactly, and at most by how many products."""
 
+    method: Literal["deflated", "xtrace", "hutch++"]
     rel_se: float | None
     max_probes: int
 
@@ -39,6 +47,67 @@ class DensitySettings:
     probes: int
     steps: int
     bins: int
+
+
+@frozen
+class BlockSettings:
+    """Which diagonal blocks are measured, and what is asked of each instead of what is of the whole.
+
+    Attributes:
+        by: `layers`, `tensors`, or globs on parameter names by the block's name.
+        top_k: Eigenvalues of largest magnitude.
+        tolerance: Largest relative residual.
+        max_matvecs: Products allowed for the eigenvalues.
+        trace: How exactly the trace is wanted; None leaves it out.
+    """
+
+    by: str | Mapping[str, tuple[str, ...]]
+    top_k: int
+    tolerance: float
+    max_matvecs: int
+    trace: TraceSettings | None
+
+    def applied_to(self, settings: Settings) -> Settings:
+        """Return the settings of one block; its basis has as many vectors as the whole's."""
+        return evolve(
+            settings,
+            top_k=self.top_k,
+            ends=1,
+            tolerance=self.tolerance,
+            max_matvecs=self.max_matvecs,
+            basis_size=settings.basis_size or default_basis_size(settings.top_k, settings.ends),
+            trace=self.trace,
+            density=None,
+        )
+
+
+def _block_settings(params: Mapping[str, Any]) -> BlockSettings | None:
+    by, light = params["blocks"], params["block_settings"]
+    if not by:
+        return None
+    trace = light["trace"]
+    return BlockSettings(
+        by=by if isinstance(by, str) else {name: tuple(globs) for name, globs in by.items()},
+        top_k=light["top_k"],
+        tolerance=light["tolerance"],
+        max_matvecs=light["max_matvecs"],
+        trace=TraceSettings("deflated", trace.get("rel_se"), trace["max_probes"]) if trace else None,
+    )
+
+
+def _trace_settings(trace: Mapping[str, Any], engine: str) -> TraceSettings:
+    method, least = trace["method"], _LEAST_PRODUCTS[trace["method"]]
+    if engine == "pyhessian" and method != "deflated":
+        raise BadInput(
+            f"the PyHessian library estimates a trace in its own way, not by {method}",
+            fix="leave `trace.method` out, or set `engine: lanczos`",
+        )
+    if trace["max_probes"] < least:
+        raise BadInput(
+            f"trace.max_probes is {trace['max_probes']}: too few products for an error of {method}",
+            fix=f"allow at least {least}, or use `method: deflated`",
+        )
+    return TraceSettings(method, trace.get("rel_se"), trace["max_probes"])
 
 
 @frozen
@@ -57,6 +126,8 @@ class Settings:
     basis_place: Literal["auto", "memory", "disk"]
     trace: TraceSettings | None
     density: DensitySettings | None
+    blocks: BlockSettings | None
+    along: tuple[str, ...]
     eps: float
     dtype: torch.dtype | None
     batch_size: int
@@ -82,6 +153,11 @@ class Settings:
                 "the PyHessian library's density does not run on this torch",
                 fix="set `density: false`, or `engine: lanczos`",
             )
+        if params["engine"] == "pyhessian" and (params["blocks"] or params["along"]):
+            raise BadInput(
+                "the PyHessian library knows neither blocks nor directions",
+                fix="leave `blocks` and `along` out, or set `engine: lanczos`",
+            )
         if params["engine"] == "pyhessian" and params["operator"] != "hessian":
             raise BadInput(
                 "the PyHessian library knows the Hessian only",
@@ -98,8 +174,10 @@ class Settings:
             basis_size=params["basis"].get("size"),
             basis_dtype=params["basis"]["dtype"],
             basis_place=params["basis"]["place"],
-            trace=TraceSettings(trace.get("rel_se"), trace["max_probes"]) if trace else None,
+            trace=_trace_settings(trace, params["engine"]) if trace else None,
             density=DensitySettings(**density) if density else None,
+            blocks=_block_settings(params),
+            along=tuple(params["along"]),
             eps=params["condition"]["eps"],
             dtype=_DTYPES.get(params["dtype"]),
             batch_size=params["batch_size"],

@@ -85,6 +85,11 @@ class Spectrum:
     images: tuple[SegmentImage, ...] = ()
 
     @property
+    def settled(self) -> bool:
+        """Whether the pairs are certified and the search for others was completed."""
+        return self.searched and all(self.converged)
+
+    @property
     def num_verified(self) -> int:
         """How many of the basis' vectors, the first p, have explicit residuals."""
         return len(self.values)
