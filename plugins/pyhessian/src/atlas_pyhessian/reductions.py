@@ -20,12 +20,19 @@ __all__ = ["add_combination", "combine", "dot", "norm", "project", "segment_dots
 _SCALAR_CHUNK = 1 << 18
 _STACK_CHUNK = 1 << 15
 _DEVICE_CHUNK = 1 << 26
+_DEVICE_CONVERTED = 1 << 20
 _DEVICE_ROW = 1 << 12
 
 
-def _chunks(size: int, chunk: int, device: torch.device) -> Iterator[slice]:
-    step = chunk if device.type == "cpu" else _DEVICE_CHUNK
-    return (slice(start, min(start + step, size)) for start in range(0, size, step))
+def _chunks(size: int, chunk: int) -> Iterator[slice]:
+    return (slice(start, min(start + chunk, size)) for start in range(0, size, chunk))
+
+
+def _stack_chunk(stack: torch.Tensor, vector: torch.Tensor) -> int:
+    """Return how much to multiply at a time: what is converted first shall still be in the cache."""
+    if vector.device.type == "cpu":
+        return _STACK_CHUNK
+    return _DEVICE_CHUNK if stack.dtype is vector.dtype else _DEVICE_CONVERTED
 
 
 def dot(x: torch.Tensor, y: torch.Tensor) -> float:
@@ -36,7 +43,7 @@ def dot(x: torch.Tensor, y: torch.Tensor) -> float:
     if x.device.type != "cpu":
         return float(project(x.unsqueeze(0), y))
     total = torch.zeros((), dtype=torch.float64)
-    for part in _chunks(x.numel(), _SCALAR_CHUNK, x.device):
+    for part in _chunks(x.numel(), _SCALAR_CHUNK):
         total += torch.dot(x[part].double(), y[part].double())
     return float(total)
 
@@ -62,7 +69,7 @@ def project(stack: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:
         vector: `[n]`, in the working dtype.
     """
     total = torch.zeros(stack.shape[0], dtype=torch.float64, device=vector.device)
-    for part in _chunks(vector.numel(), _STACK_CHUNK, vector.device):
+    for part in _chunks(vector.numel(), _stack_chunk(stack, vector)):
         rows, piece = stack[:, part].to(vector.dtype), vector[part]
         if vector.device.type == "cpu":
             total += (rows @ piece).double()
@@ -84,7 +91,7 @@ def add_combination(vector: torch.Tensor, stack: torch.Tensor, coefficients: tor
         coefficients: `[m]`.
     """
     weights = coefficients.to(device=vector.device, dtype=vector.dtype)
-    for part in _chunks(vector.numel(), _STACK_CHUNK, vector.device):
+    for part in _chunks(vector.numel(), _stack_chunk(stack, vector)):
         vector[part] += weights @ stack[:, part].to(vector.dtype)
     return vector
 
@@ -98,5 +105,5 @@ def combine(stack: torch.Tensor, rotation: torch.Tensor, dtype: torch.dtype) -> 
         dtype: Precision of the multiplication.
     """
     weights = rotation.to(device=stack.device, dtype=dtype)
-    for part in _chunks(stack.shape[1], _STACK_CHUNK, stack.device):
+    for part in _chunks(stack.shape[1], _STACK_CHUNK if stack.device.type == "cpu" else _DEVICE_CONVERTED):
         stack[: weights.shape[0], part] = (weights @ stack[:, part].to(dtype)).to(stack.dtype)

@@ -18,7 +18,7 @@ from atlas_pyhessian import reductions
 from atlas_pyhessian.operators.hessian import HessianOperator
 from atlas_pyhessian.operators.traced import align_products, trace_product
 
-__all__ = ["CompiledOperator"]
+__all__ = ["CoarseOperator", "CompiledOperator"]
 
 Program = Callable[[torch.Tensor], torch.Tensor]
 """Takes a vector `[n]` and returns its product."""
@@ -35,6 +35,44 @@ def _matmul_precision(tf32: bool) -> Iterator[None]:
         yield
     finally:
         torch.backends.cuda.matmul.allow_tf32 = before
+
+
+class CoarseOperator:
+    """The matrix of an exact operator, its matrix products in TF32; for models whose kernels are long.
+
+    It takes no memory: the exact operator multiplies, from the same graphs, and counts the products.
+
+    Args:
+        exact: The operator whose matrix it is.
+    """
+
+    def __init__(self, exact: HessianOperator) -> None:
+        self.exact = exact
+
+    @property
+    def size(self) -> int:
+        """Dimension n."""
+        return self.exact.size
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating-point type of vectors."""
+        return self.exact.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Device of vectors."""
+        return self.exact.device
+
+    @property
+    def num_matvecs(self) -> int:
+        """None of its own: the exact operator counts them."""
+        return 0
+
+    def matvec(self, vector: torch.Tensor, *, out: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the product with `vector`, `[n]` to `[n]`, in `out` where given."""
+        with _matmul_precision(True):
+            return self.exact.matvec(vector, out=out)
 
 
 class CompiledOperator:
