@@ -9,7 +9,7 @@ memory and perturbs by 2e-3, more than a certificate of 1e-3 allows, and is not 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -93,13 +93,13 @@ class Basis:
         return self._count * self.size * self.storage.itemsize
 
     def stored(self) -> Iterator[torch.Tensor]:
-        """Yield the held vectors as they are stored, scaled and rounded."""
+        """Yield the held vectors as they are stored, scaled and rounded, piece after piece."""
         for row in range(self._count):
-            yield self._rows.read(row, torch.empty(self.size, dtype=self.storage, device=self.device))
+            yield from self._rows.pieces(row)
 
-    def append_stored(self, vector: torch.Tensor) -> None:
-        """Hold a vector again that `stored` gave, bit for bit."""
-        self._rows.write(self._count, vector)
+    def append_stored(self, fill: Callable[[torch.Tensor], None]) -> None:
+        """Hold a vector again that `stored` gave; `fill` overwrites a piece with what comes next."""
+        self._rows.fill(self._count, fill)
         self._count += 1
 
     def append(self, vector: torch.Tensor, *, scale: float = 1.0) -> None:

@@ -62,13 +62,12 @@ class RunningState:
         """Fill an empty basis and return the state around it, for vectors of `dtype`, and the search."""
         facts, size = self.saved.facts, basis.size
         count = facts["count"]
-        shapes = [(size, basis.storage)] * count + [(size, dtype)] * (not self.expanded)
         residual = torch.empty(size, dtype=dtype, device=basis.device)
-        for position, vector in enumerate(self.saved.read(shapes)):
-            if position < count:
-                basis.append_stored(vector)
-            else:
-                residual.copy_(vector)
+        with self.saved.reading() as fill:
+            for _ in range(count):
+                basis.append_stored(fill)
+            if not self.expanded:
+                fill(residual)
         projected = torch.zeros(basis.capacity, basis.capacity, dtype=torch.float64)
         projected[:count, :count] = torch.tensor(facts["projected"], dtype=torch.float64).view(count, count)
         state = RitzState(
@@ -158,7 +157,8 @@ def load_spectrum(states: SavedStates, size: int, make_basis: MakeBasis) -> Spec
         return None
     count, storage = saved.facts["count"], getattr(torch, saved.facts["storage"])
     basis = make_basis(count, size, storage)
-    for vector in saved.read([(size, storage)] * count):
-        basis.append_stored(vector)
+    with saved.reading() as fill:
+        for _ in range(count):
+            basis.append_stored(fill)
     spectrum: Spectrum = structured(Spectrum, {**saved.facts["spectrum"], "basis": basis})
     return spectrum

@@ -8,7 +8,7 @@ takes it back when memory is short, and never counts as this process's.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -51,6 +51,14 @@ class Rows(Protocol):
         """Copy a row into `out`, `[size]` of any floating dtype, and return it."""
         ...
 
+    def pieces(self, row: int) -> Iterator[torch.Tensor]:
+        """Yield a row as it is stored, piece after piece, each until the next."""
+        ...
+
+    def fill(self, row: int, fill: Callable[[torch.Tensor], None]) -> None:
+        """Let `fill` overwrite a row, piece after piece, as it is stored."""
+        ...
+
     def blocks(self, count: int, *, keep: int = 0) -> Iterator[tuple[slice, torch.Tensor]]:
         """Yield the first `count` rows in pieces: the columns, and the block `[count, columns]`.
 
@@ -73,6 +81,14 @@ class MemoryRows:
     def read(self, row: int, out: torch.Tensor) -> torch.Tensor:
         """Copy a row into `out`."""
         return out.copy_(self._stack[row])
+
+    def pieces(self, row: int) -> Iterator[torch.Tensor]:
+        """Yield the row at once, without a copy."""
+        yield self._stack[row]
+
+    def fill(self, row: int, fill: Callable[[torch.Tensor], None]) -> None:
+        """Let `fill` overwrite the row in its place."""
+        fill(self._stack[row])
 
     def blocks(self, count: int, *, keep: int = 0) -> Iterator[tuple[slice, torch.Tensor]]:
         """Yield all columns at once, without a copy; whatever is changed is kept."""
@@ -103,6 +119,18 @@ class FileRows:
         for part in self._parts():
             out[part] = self._get(row, part.start, self._buffer[: part.stop - part.start])
         return out
+
+    def pieces(self, row: int) -> Iterator[torch.Tensor]:
+        """Yield the row as it comes from the file."""
+        for part in self._parts():
+            yield self._get(row, part.start, self._buffer[: part.stop - part.start])
+
+    def fill(self, row: int, fill: Callable[[torch.Tensor], None]) -> None:
+        """Let `fill` overwrite the buffer, and write it."""
+        for part in self._parts():
+            piece = self._buffer[: part.stop - part.start]
+            fill(piece)
+            self._put(row, part.start, piece)
 
     def blocks(self, count: int, *, keep: int = 0) -> Iterator[tuple[slice, torch.Tensor]]:
         """Yield block after block; the first `keep` rows of each are written back."""

@@ -14,13 +14,15 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from attrs import define, evolve, field, frozen
+
+from atlas.errors import InstrumentFailed
 
 __all__ = ["SavedState", "SavedStates"]
 
@@ -50,14 +52,20 @@ class SavedState:
     facts: Mapping[str, Any]
     vectors: Path | None
 
-    def read(self, shapes: Iterable[tuple[int, torch.dtype]]) -> Iterable[torch.Tensor]:
-        """Yield the vectors, of these lengths and dtypes, in the order in which they were saved."""
+    @contextmanager
+    def reading(self) -> Iterator[Callable[[torch.Tensor], None]]:
+        """Give what overwrites a contiguous tensor with the numbers that come next, in the order saved."""
         assert self.vectors is not None  # who saved none asks for none
         with self.vectors.open("rb") as stream:
-            for length, dtype in shapes:
-                vector = torch.empty(length, dtype=dtype)
-                stream.readinto(_memory(vector))
-                yield vector
+
+            def fill(piece: torch.Tensor) -> None:
+                taken = piece if piece.device.type == "cpu" else torch.empty_like(piece, device="cpu")
+                if stream.readinto(_memory(taken)) != taken.nbytes:
+                    raise InstrumentFailed("a kept state ends before its time", where=str(self.vectors))
+                if taken is not piece:
+                    piece.copy_(taken)
+
+            yield fill
 
 
 @define
