@@ -203,8 +203,8 @@ DIRECTIONS = TableSchema(
         Column(
             "certified_share",
             "number",
-            "Part of |d|^2 within the span of the certified eigenvectors; a random direction has their number "
-            "over the number of parameters.",
+            "Part of |d|^2 within the span of the certified eigenvectors; of a random direction it is about "
+            "their number over the number of parameters.",
         ),
     ),
     primary_key=("slice", "direction"),
