@@ -24,6 +24,7 @@ __all__ = [
     "Answer",
     "AwaitAnswer",
     "Batch",
+    "Estimate",
     "Fragment",
     "Instrument",
     "LossTerm",
@@ -31,6 +32,7 @@ __all__ = [
     "OutputTarget",
     "Package",
     "Progress",
+    "Prospect",
     "ReportSection",
     "Slice",
     "StepContext",
@@ -304,6 +306,30 @@ class StepContext(Protocol):
         """
         ...
 
+
+@frozen
+class Prospect:
+    """A step that has not run, as far as it can be known without opening a model.
+
+    Attributes:
+        params: Its parameters, defaults filled in, valid by the card.
+        slices: The stimulus, divided as the manifest says; empty where the step has none.
+        max_tokens: The stimulus's `max_tokens`, or None.
+        outline: Its target without weights, or None where it has none, or its source can tell nothing.
+        threads: Threads granted.
+        folder: Where its run will lie.
+    """
+
+    params: Mapping[str, Any]
+    slices: tuple[Slice, ...]
+    max_tokens: int | None
+    outline: TargetOutline | None
+    threads: int
+    folder: Path
+
+
+Estimate = Callable[[Prospect], Iterable[str]]
+"""Says what a step will take, in lines for people; named by an instrument's card, called by `atlas plan`."""
 
 Instrument = Callable[[StepContext], None]
 """Takes a measurement: reads its context, records quantities and tables, returns nothing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -14,11 +15,14 @@ __all__ = ["command"]
 @click.command("plan")
 @click.argument("what")
 @click.option("--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Override a value.")
+@click.option("--estimates/--no-estimates", default=True, help="Say what steps will take.")
 @click.pass_obj
-def command(workspace: LocalWorkspace, what: str, overrides: tuple[str, ...]) -> None:
+def command(workspace: LocalWorkspace, what: str, overrides: tuple[str, ...], estimates: bool) -> None:
     """Show, for a manifest or a run, what each gate and step will do and why.
 
-    Opens no model and imports no plugin but the governance policy.
+    Opens no weights. Steps whose instrument can say what they will take are followed by that: the plugins of
+    the instrument, the target and the stimulus are imported for it, and a target's configuration is read.
+    `--no-estimates` leaves it out.
     """
     if Path(what).is_file() or Path(what).suffix in (".yaml", ".yml"):
         for label, settings in workspace.expand(Path(what), overrides):
@@ -26,6 +30,18 @@ def command(workspace: LocalWorkspace, what: str, overrides: tuple[str, ...]) ->
                 click.echo(f"== {label}")
             for line in workspace.plan_manifest(Path(what), settings):
                 click.echo(line)
+            if estimates:
+                _echo(workspace.estimate_manifest(Path(what), settings))
         return
-    for line in workspace.plan(workspace.view(what)):
+    view = workspace.view(what)
+    for line in workspace.plan(view):
         click.echo(line)
+    if estimates:
+        _echo(workspace.estimate(view))
+
+
+def _echo(estimates: Mapping[str, tuple[str, ...]]) -> None:
+    for step, lines in estimates.items():
+        click.echo(f"\n{step} expects")
+        for line in lines:
+            click.echo(f"  {line}")

@@ -127,6 +127,29 @@ class LocalWorkspace:
 
         return plan(view.manifest, self.catalog, self.policy(view), view)
 
+    def estimate_manifest(self, manifest: Path, overrides: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
+        """Return, by step, what instruments that can tell expect of a manifest that has not run."""
+        from atlas.manifest import resolve
+        from atlas.registry import Registry
+        from atlas.run.prospects import estimates
+
+        folder = manifest.resolve().parent
+        registry = Registry.find(folder)
+        resolved = resolve(manifest, catalog=self.catalog, registry=registry, overrides=tuple(overrides))
+        return estimates(self.host, resolved.data, folder=folder, runs=self._runs.resolve())
+
+    def estimate(self, view: RunView) -> Mapping[str, tuple[str, ...]]:
+        """Return, by step, what instruments that can tell expect of the steps that a run has left."""
+        from atlas.run.prospects import estimates
+        from atlas.run.stimulus import decode, divide
+
+        left = [line.id for line in self.plan(view) if line.kind == "step" and line.action != "DONE"]
+        data = {**view.manifest, "steps": [s for s in view.manifest["steps"] if s["id"] in left]}
+        entry = data.get("stimulus")
+        slices = divide(decode(view.read("stimulus/items.jsonl")), entry.get("each")) if entry else ()
+        root = self.find(view.run_id)
+        return estimates(self.host, data, folder=root, runs=root, slices=slices)
+
     def create(self, manifest: Path, overrides: Sequence[str] = ()) -> Path:
         """Prepare a run and return its folder; no model is opened, no gate asked."""
         from atlas.run.preparation import prepare

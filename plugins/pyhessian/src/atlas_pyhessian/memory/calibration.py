@@ -24,7 +24,7 @@ from atlas_pyhessian.memory.simulation import Cost
 __all__ = ["Calibration", "Calibrations"]
 
 _SIDE = 1024
-_LENGTH = 1 << 25
+_LENGTH = 1 << 24
 _REPEATS = 3
 _MANY = 1000
 _MEMORY = 0.5
@@ -135,7 +135,7 @@ def _measured() -> Calibration:
     return Calibration(
         flops_per_s=2.0 * _SIDE**3 / _best(lambda: torch.mm(square, square)),
         bytes_per_s=8.0 * _LENGTH / _best(lambda: torch.mul(vector, 1.5, out=target)),
-        fault_bytes_per_s=8.0 * _LENGTH / _best(lambda: torch.ones(2 * _LENGTH)),
+        fault_bytes_per_s=4.0 * _LENGTH / _best(lambda: torch.ones(_LENGTH)),
         operation_s=_best(lambda: [point * 1.5 for _ in range(_MANY)]) / _MANY,
     )
 

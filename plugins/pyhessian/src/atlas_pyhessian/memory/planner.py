@@ -49,6 +49,8 @@ class Demand:
         width: Bytes of a number in the working precision.
         storage_width: The same for a stored basis vector.
         capacity: Basis vectors.
+        sketch: Vectors of a trace's sketch, in the working precision.
+        held: Further vectors that are held throughout: directions along which curvature is measured.
         batch_size: Most items of a micro-batch.
         graph: `auto`, `retained` or `recompute`.
         place: `auto`, `memory` or `disk`.
@@ -62,6 +64,8 @@ class Demand:
     width: int
     storage_width: int
     capacity: int
+    sketch: int
+    held: int
     batch_size: int
     graph: str
     place: str
@@ -77,8 +81,13 @@ class Demand:
 
     @property
     def basis_bytes(self) -> int:
-        """Bytes of the stored basis."""
-        return self.capacity * self.size * self.storage_width
+        """Bytes of the stored basis, and of a sketch that stands beside it."""
+        return self.size * (self.capacity * self.storage_width + self.sketch * self.width)
+
+    @property
+    def buffer_bytes(self) -> int:
+        """Bytes of the blocks through which a basis on disk and a sketch there are read."""
+        return min(BLOCK, self.size) * (self.capacity * self.storage_width + self.sketch * self.width)
 
 
 @frozen
@@ -193,13 +202,13 @@ def _plan(
     place: str,
     calibration: Calibration,
 ) -> MemoryPlan:
-    buffer = demand.capacity * min(BLOCK, demand.size) * demand.storage_width
+    vectors, stored = LONG_VECTORS + demand.held, demand.capacity + demand.sketch
     items = (
         ("libraries and weights", demand.resident_bytes),
-        (f"{LONG_VECTORS} vectors", LONG_VECTORS * demand.vector_bytes),
-        (f"basis of {demand.capacity}", demand.basis_bytes)
+        (f"{vectors} vectors", vectors * demand.vector_bytes),
+        (f"basis of {stored}", demand.basis_bytes)
         if place == "memory"
-        else ("a block of the basis", buffer),
+        else ("a block of the basis", demand.buffer_bytes),
         ("product", cost.peak_bytes),
         ("gaps between blocks", int(_GAPS[returned] * cost.peak_bytes)),
         ("allowance", _ALLOWANCE),
@@ -219,8 +228,7 @@ def _refusal(demand: Demand, tried: list[MemoryPlan]) -> BadInput:
         f"  {'in all':<{width}}  {least.peak_bytes / GIB:7.2f} GiB, of {least.budget_bytes / GIB:.2f}"
     )
     over = least.peak_bytes - least.budget_bytes
-    per_parameter = LONG_VECTORS * demand.width + (least.peak_bytes - demand.resident_bytes) / demand.size
-    fewer = int(demand.size - over / per_parameter)
+    fewer = demand.size - over // ((LONG_VECTORS + 1) * demand.width)  # the vectors and one gradient
     ways = (
         [f"memory_gb: {-(-least.peak_bytes * 10 // GIB) / 10:g}"] if demand.limited else ["a larger machine"]
     )

@@ -39,6 +39,9 @@ LIBRARIES_BYTES = 400 << 20
 _SHARE = 0.9
 """Part of the free memory that a plan may use where no limit was asked for."""
 
+_PRODUCTS_PER_VECTOR = {"xtrace": 2, "hutch++": 3}
+"""Products of a trace's method for each vector of its sketch; those that are not here hold none."""
+
 _SHORTEST = 0.05
 """Seconds of a product below which a run does not correct the calibration."""
 
@@ -149,6 +152,8 @@ class Provision:
             width=dtype.itemsize,
             storage_width=storage.itemsize,
             capacity=request.capacity(size),
+            sketch=min(size, _sketch(settings)),
+            held=len(settings.along),
             batch_size=min(settings.batch_size, num_items),
             graph=settings.graph,
             place=settings.basis_place,
@@ -189,3 +194,11 @@ class Provision:
                 [batch],
             )
         return self._costs[key]
+
+
+def _sketch(settings: Settings) -> int:
+    """Return how many vectors a trace's sketch holds."""
+    if settings.trace is None:
+        return 0
+    share = _PRODUCTS_PER_VECTOR.get(settings.trace.method)
+    return 0 if share is None else settings.trace.max_probes // share
