@@ -65,23 +65,36 @@ class CausalLM:
 
     def outputs(self, batch: Batch) -> torch.Tensor:
         """Return the logits of each next token, `[B, T-1, V]`, in the module's dtype."""
-        ids, mask = batch.inputs["input_ids"], batch.inputs["attention_mask"]
-        logits: torch.Tensor = self._module(input_ids=ids, attention_mask=mask, use_cache=False).logits
-        return logits[:, :-1]
-
-    def objective(self, outputs: torch.Tensor, batch: Batch) -> ObjectiveValue:
-        """Return the objective over the batch's scored tokens, with each term and gradient group."""
-        ids, mask = batch.inputs["input_ids"], batch.inputs["attention_mask"]
-        targets = ids[:, 1:].masked_fill(mask[:, 1:] == 0, NOT_SCORED)
-        return self._objective({"causal-lm": CausalLMOutputs(outputs, targets)})
+        return self._logits(batch)[:, :-1]
 
     def output_loss(self, outputs: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Return the loss summed over scored tokens, as a function of the logits `[B, T-1, V]`."""
-        return self.objective(outputs, batch).total
+        return self._objective({"causal-lm": CausalLMOutputs(outputs, _next_tokens(batch))}).total
+
+    def objective(self, batch: Batch) -> ObjectiveValue:
+        """Return the objective over the batch's scored tokens, with each term and gradient group.
+
+        The last position's logits take part unscored: cutting them off would copy all the others.
+        """
+        import torch
+
+        targets = torch.nn.functional.pad(_next_tokens(batch), (0, 1), value=NOT_SCORED)
+        return self._objective({"causal-lm": CausalLMOutputs(self._logits(batch), targets)})
 
     def loss_sum(self, batch: Batch) -> torch.Tensor:
         """Return the loss summed over the batch's scored tokens, a scalar with a graph, in nats."""
-        return self.output_loss(self.outputs(batch), batch)
+        return self.objective(batch).total
+
+    def _logits(self, batch: Batch) -> torch.Tensor:
+        ids, mask = batch.inputs["input_ids"], batch.inputs["attention_mask"]
+        logits: torch.Tensor = self._module(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        return logits
+
+
+def _next_tokens(batch: Batch) -> torch.Tensor:
+    """Return the token after each but the last, `[B, T-1]`, or `NOT_SCORED` where that is padding."""
+    ids, mask = batch.inputs["input_ids"], batch.inputs["attention_mask"]
+    return ids[:, 1:].masked_fill(mask[:, 1:] == 0, NOT_SCORED)
 
 
 def require_causality(module: torch.nn.Module, *, where: str) -> dict[str, str]:

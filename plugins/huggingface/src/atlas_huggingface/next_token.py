@@ -22,8 +22,8 @@ class CausalLMOutputs:
     """What a loss term of slot `causal-lm` reads.
 
     Attributes:
-        logits: Scores of the next token, `[B, T-1, V]`, in the model's dtype.
-        targets: The next token, `[B, T-1]`, or `NOT_SCORED`.
+        logits: Scores of the next token at P positions, `[B, P, V]`, in the model's dtype.
+        targets: The next token, `[B, P]`, or `NOT_SCORED`.
     """
 
     logits: torch.Tensor
@@ -32,15 +32,9 @@ class CausalLMOutputs:
 
 def next_token(outputs: CausalLMOutputs) -> torch.Tensor:
     """Return the cross-entropy summed over scored tokens, a scalar in nats, in float32 or wider."""
-    import torch
+    from atlas_huggingface.cross_entropy import cross_entropy_sum
 
-    wide = torch.promote_types(outputs.logits.dtype, torch.float32)
-    return torch.nn.functional.cross_entropy(
-        outputs.logits.flatten(0, 1).to(wide),
-        outputs.targets.flatten(),
-        ignore_index=NOT_SCORED,
-        reduction="sum",
-    )
+    return cross_entropy_sum(outputs.logits, outputs.targets, ignore_index=NOT_SCORED)
 
 
 NEXT_TOKEN = LossTerm(
