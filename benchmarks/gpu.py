@@ -135,8 +135,10 @@ def certified_top5(
         torch.cuda.reset_peak_memory_stats()
         torch.cuda.synchronize()
         started = time.perf_counter()
-        exact = HessianOperator(parameters, loss_sum, [batch], retain_graph=not replay)
+        exact: Any = HessianOperator(parameters, loss_sum, [batch], retain_graph=not replay)
         fast: Any = CompiledOperator(exact, tf32=True) if replay else CoarseOperator(exact)
+        if replay:
+            exact = CompiledOperator(exact, tf32=False)
         torch.cuda.synchronize()
         prepared_in = time.perf_counter() - started
         draws = Probes(RandomStreams(SEED), parameters.names, parameters.sizes, fast.dtype, fast.device)

@@ -20,7 +20,6 @@ __all__ = ["add_combination", "combine", "dot", "norm", "project", "segment_dots
 _SCALAR_CHUNK = 1 << 18
 _STACK_CHUNK = 1 << 15
 _DEVICE_CHUNK = 1 << 26
-_DEVICE_CONVERTED = 1 << 20
 _DEVICE_ROW = 1 << 12
 
 
@@ -28,11 +27,9 @@ def _chunks(size: int, chunk: int) -> Iterator[slice]:
     return (slice(start, min(start + chunk, size)) for start in range(0, size, chunk))
 
 
-def _stack_chunk(stack: torch.Tensor, vector: torch.Tensor) -> int:
-    """Return how much to multiply at a time: what is converted first shall still be in the cache."""
-    if vector.device.type == "cpu":
-        return _STACK_CHUNK
-    return _DEVICE_CHUNK if stack.dtype is vector.dtype else _DEVICE_CONVERTED
+def _stack_chunk(stack: torch.Tensor) -> int:
+    """Return how many entries of each vector to multiply at a time; a device's launches must be worth it."""
+    return _STACK_CHUNK if stack.device.type == "cpu" else _DEVICE_CHUNK
 
 
 def dot(x: torch.Tensor, y: torch.Tensor) -> float:
@@ -69,7 +66,7 @@ def project(stack: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:
         vector: `[n]`, in the working dtype.
     """
     total = torch.zeros(stack.shape[0], dtype=torch.float64, device=vector.device)
-    for part in _chunks(vector.numel(), _stack_chunk(stack, vector)):
+    for part in _chunks(vector.numel(), _stack_chunk(stack)):
         rows, piece = stack[:, part].to(vector.dtype), vector[part]
         if vector.device.type == "cpu":
             total += (rows @ piece).double()
@@ -91,7 +88,7 @@ def add_combination(vector: torch.Tensor, stack: torch.Tensor, coefficients: tor
         coefficients: `[m]`.
     """
     weights = coefficients.to(device=vector.device, dtype=vector.dtype)
-    for part in _chunks(vector.numel(), _stack_chunk(stack, vector)):
+    for part in _chunks(vector.numel(), _stack_chunk(stack)):
         vector[part] += weights @ stack[:, part].to(vector.dtype)
     return vector
 
@@ -105,5 +102,5 @@ def combine(stack: torch.Tensor, rotation: torch.Tensor, dtype: torch.dtype) -> 
         dtype: Precision of the multiplication.
     """
     weights = rotation.to(device=stack.device, dtype=dtype)
-    for part in _chunks(stack.shape[1], _STACK_CHUNK if stack.device.type == "cpu" else _DEVICE_CONVERTED):
+    for part in _chunks(stack.shape[1], _stack_chunk(stack)):
         stack[: weights.shape[0], part] = (weights @ stack[:, part].to(dtype)).to(stack.dtype)
