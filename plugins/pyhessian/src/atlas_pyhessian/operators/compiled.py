@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import torch
 
@@ -148,6 +149,13 @@ class CompiledOperator:
             return result.copy_(self._run(self._input))
 
 
+@cache
+def _capture_stream(device: torch.device) -> torch.cuda.Stream:
+    """Return the one stream of all captures: autograd ties a parameter's node to the stream that made it."""
+    stream: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call] # of torch
+    return stream
+
+
 class _Captured:
     """A program as a CUDA graph that reads its vector where it lay at the capture.
 
@@ -159,7 +167,7 @@ class _Captured:
         # Autograd may find nodes of the default stream, left by other products; the capture holds them all.
         if hasattr(torch.autograd.graph, "set_warn_on_accumulate_grad_stream_mismatch"):
             torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
-        stream = torch.cuda.Stream(vector.device)  # type: ignore[no-untyped-call] # of torch
+        stream = _capture_stream(vector.device)
         stream.wait_stream(torch.cuda.current_stream(vector.device))
         with torch.cuda.stream(stream):
             self._program = make()
