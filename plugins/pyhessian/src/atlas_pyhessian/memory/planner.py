@@ -32,8 +32,8 @@ _ALLOWANCE = 96 * MIB
 """For what kernels take within themselves, threads, and Python: 15 to 40 MiB were seen."""
 
 _GAPS = {True: 0.05, False: 0.65}
-"""Part of a product's peak that the allocator cannot reuse, by whether freed memory is given back: at most
-4% was seen then, and 12% to 64% where it is kept."""
+"""Part of a product's small blocks that the allocator cannot reuse, by whether freed memory is given back: at
+most 4% was seen then, and 32% to 64% where it is kept."""
 
 _DISK_RESERVE = GIB
 _BASIS_BYTES_PER_S = {"memory": 3e9, "disk": 1e9}
@@ -210,7 +210,7 @@ def _plan(
         if place == "memory"
         else ("a block of the basis", demand.buffer_bytes),
         ("product", cost.peak_bytes),
-        ("gaps between blocks", int(_GAPS[returned] * cost.peak_bytes)),
+        ("gaps between blocks", int(_GAPS[returned] * cost.small_bytes)),
         ("allowance", _ALLOWANCE),
     )
     seconds = calibration.seconds(cost, returned=returned)

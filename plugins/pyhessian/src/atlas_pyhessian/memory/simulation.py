@@ -27,9 +27,13 @@ from atlas.contracts import Batch
 from atlas_pyhessian.operators import LossOperator
 from atlas_pyhessian.parameters import Parameters
 
-__all__ = ["Cost", "Meter", "simulate", "together"]
+__all__ = ["LARGE", "Cost", "Meter", "simulate", "together"]
 
 _ATEN = torch.ops.aten
+
+LARGE = 64 << 20
+"""Bytes from which blocks are few and alike, gradients of the largest parameters, and fit into each other's
+gaps."""
 
 _LEFT = 0.01
 """Part of the peak that may be left after a product without a graph being kept, such as a cached mask."""
@@ -41,6 +45,7 @@ class Cost:
 
     Attributes:
         peak_bytes: Most bytes alive at once in any product, the first included.
+        small_bytes: The same, in blocks below `LARGE`: those that leave gaps in an allocator's heap.
         kept_bytes: Bytes alive between products: retained graphs.
         flops: Floating-point operations of matrix multiplications in a product, the first excluded
             where graphs are kept.
@@ -50,6 +55,7 @@ class Cost:
     """
 
     peak_bytes: int
+    small_bytes: int
     kept_bytes: int
     flops: float
     traffic_bytes: float
@@ -62,6 +68,7 @@ def together(costs: Sequence[Cost]) -> Cost:
     kept = sum(cost.kept_bytes for cost in costs)
     return Cost(
         peak_bytes=kept + max(cost.peak_bytes - cost.kept_bytes for cost in costs),
+        small_bytes=kept + max(max(0, cost.small_bytes - cost.kept_bytes) for cost in costs),
         kept_bytes=kept,
         flops=sum(cost.flops for cost in costs),
         traffic_bytes=sum(cost.traffic_bytes for cost in costs),
@@ -80,6 +87,7 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch leaves 
     Attributes:
         live_bytes: In storages that were made under the mode and are still referred to.
         peak_bytes: Largest value of that.
+        small_bytes: Largest value of that over storages below `LARGE` alone.
         flops: Of matrix multiplications and attention kernels, a multiplication and an addition each one.
         traffic_bytes: Read and written, views left out.
         made_bytes: Of all storages made.
@@ -89,12 +97,13 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch leaves 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # same
         self.live_bytes = 0
+        self._live_small = 0
         self.restart()
         self._storages: dict[int, weakref.ref[torch.UntypedStorage]] = {}
 
     def restart(self) -> None:
         """Begin to count anew; what is alive stays alive."""
-        self.peak_bytes = self.live_bytes
+        self.peak_bytes, self.small_bytes = self.live_bytes, self._live_small
         self.flops, self.traffic_bytes, self.made_bytes, self.operations = 0.0, 0.0, 0.0, 0
 
     def __torch_dispatch__(
@@ -113,6 +122,7 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch leaves 
         made = _tensors(result)
         fresh = sum(self._know(tensor, tensor.untyped_storage().nbytes()) for tensor in made)
         self.peak_bytes = max(self.peak_bytes, self.live_bytes)
+        self.small_bytes = max(self.small_bytes, self._live_small)
         if fresh or not func.is_view:
             self.operations += 1
             self.traffic_bytes += sum(t.numel() * t.element_size() for t in (*given, *made))
@@ -128,12 +138,16 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch leaves 
         if key in self._storages:
             return False
 
+        small = size if size < LARGE else 0
+
         def forget(_: object) -> None:
             del self._storages[key]
             self.live_bytes -= size
+            self._live_small -= small
 
         self._storages[key] = weakref.ref(storage, forget)
         self.live_bytes += size
+        self._live_small += small
         self.made_bytes += size
         return True
 
@@ -208,12 +222,13 @@ def simulate(
         out = torch.empty_like(vector)
         with Meter() as meter:
             operator.matvec(vector, out=out)
-            peak = meter.peak_bytes
+            peak, small = meter.peak_bytes, meter.small_bytes
             if meter.live_bytes > _LEFT * peak:
                 meter.restart()
                 operator.matvec(vector, out=out)
             cost = Cost(
                 peak_bytes=max(peak, meter.peak_bytes),
+                small_bytes=max(small, meter.small_bytes),
                 kept_bytes=meter.live_bytes,
                 flops=meter.flops,
                 traffic_bytes=meter.traffic_bytes,
