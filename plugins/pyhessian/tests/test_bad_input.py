@@ -48,7 +48,7 @@ def measured(monkeypatch, tmp_path):
                 threads=1,
                 scratch=tmp_path,
                 keep=None,
-                target=lambda: patient,
+                targets=lambda: [("", patient)],
                 check=check,
                 record=quantities.append,
                 table=lambda name, rows: None,
@@ -64,7 +64,7 @@ def measured(monkeypatch, tmp_path):
 
 
 REFUSED = {
-    ("nan loss", "batch_size: 1"): (InstrumentFailed, r"found .*nan"),
+    ("nan loss", "batch_size: 1"): (InstrumentFailed, r"found nan of batch 1 \(text-2\)"),
     ("nan gradient", "batch_size: 1"): (InstrumentFailed, r"batch 0 .*the gradient by first.bias is not fin"),
     ("nan product", "batch_size: 1"): (InstrumentFailed, r"batch 0 .*product is not finite at first.bias"),
     ("healthy", "parameters: [nothing.*]"): (BadInput, r"'nothing.\*' matches no parameter"),

@@ -151,7 +151,7 @@ def test_parts_that_are_switched_off_leave_no_table(run):
 def test_a_loss_that_is_not_positive_and_finite_stops_before_any_product(run, problem_and_hessian, factor):
     problem, _ = problem_and_hessian("mlp")
     broken = evolve(problem, loss_sum=lambda batch: factor * problem.loss_sum(batch))
-    with pytest.raises(InstrumentFailed, match="expected a positive finite loss, found batch 0"):
+    with pytest.raises(InstrumentFailed, match=r"expected a positive finite loss, found .* of batch 0"):
         run(problem=broken)
 
 

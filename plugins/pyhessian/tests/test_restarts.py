@@ -106,6 +106,13 @@ def test_a_state_of_every_product_leads_to_the_same_bits(dense, probes, states, 
     assert states.notes == []
 
 
+def test_a_random_vector_alone_is_no_state(dense, probes, states):
+    """Its first product may be known already, and would be counted twice."""
+    with pytest.raises(Killed):
+        solve(Mortal(dense(SPECTRUM), 0), probes, states())
+    assert Restarts.of(states()).running is None
+
+
 def test_a_basis_in_a_file_is_saved_and_found_like_one_in_memory(dense, probes, states, tmp_path):
     def make_basis(capacity, size, storage):
         rows = FileRows(capacity, size, storage, tmp_path)

@@ -100,7 +100,7 @@ class Restarts:
         return cls(states, RunningState(saved) if saved is not None else None)
 
     def save(self, state: RitzState, search: Search, *, spent: int, expanded: bool) -> None:
-        """Write the state, if it is time.
+        """Write the state, if it is time and there is more of it than a random vector.
 
         Args:
             state: Basis, projected matrix and residual.
@@ -110,9 +110,9 @@ class Restarts:
         """
         residual = [] if expanded else [state.residual]
         size = state.basis.num_bytes + sum(vector.nbytes for vector in residual)
-        if not self.states.due(size):
-            return
         count = len(state.basis)
+        if count == 0 or not self.states.due(size):
+            return
         facts = {
             "search": asdict(search),
             "spent": spent,

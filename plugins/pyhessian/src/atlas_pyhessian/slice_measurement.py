@@ -115,7 +115,7 @@ def measure_slice(site: Site) -> Finished:
         return target_operator(settings.operator, parameters, site.target, batches, retain_graph=retain_graph)
 
     operator = make_operator(site.parameters)
-    facts = _checked_loss(site.context, operator, part)
+    facts = _checked_loss(site.context, operator, batches, part)
     tables.loss += _loss_rows(part, batches, facts)
     quantities = _loss_quantities(facts, site.parameters.dtype)
     if settings.engine == "lanczos":
@@ -245,10 +245,16 @@ def _measure_by_library(site: Site, batches: Sequence[Batch]) -> LibraryResult:
     )
 
 
-def _checked_loss(context: StepContext, operator: LossOperator, part: Slice) -> LossFacts:
+def _checked_loss(
+    context: StepContext, operator: LossOperator, batches: Sequence[Batch], part: Slice
+) -> LossFacts:
     """Check every micro-batch's loss before any product, then take loss and gradient."""
     losses = operator.losses()
-    wrong = [f"batch {i}: {loss}" for i, loss in enumerate(losses) if not 0 < loss < float("inf")]
+    wrong = [
+        f"{loss} of batch {i} ({', '.join(batches[i].item_ids)})"
+        for i, loss in enumerate(losses)
+        if not 0 < loss < float("inf")
+    ]
     context.check(
         f"loss of {part.key}",
         not wrong,
