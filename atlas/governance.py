@@ -24,6 +24,7 @@ __all__ = [
     "Stage",
     "Tier",
     "TierReport",
+    "interpretation_closed",
     "stage_reached",
 ]
 
@@ -40,6 +41,31 @@ Tier = Literal["A", "B", "C"]
 def stage_reached(done: Collection[str]) -> Stage:
     """Return the stage that a run is in whose `done` stages are over."""
     return next((stage for stage in STAGES if stage not in done), STAGES[-1])
+
+
+def interpretation_closed(view: RunView) -> str | None:
+    """Return why interpretation is closed, or None once it is open.
+
+    In a governed run it opens when the measurement is done and each gate that stands before the
+    interpreting steps is passed; in an ungoverned one when the measurement is done.
+    """
+    done = {event.data["stage"]: event.seq for event in view.of("stage-done")}
+    if view.last("finished") or "interpret" in done:
+        return None
+    if "measure" not in done:
+        return "the measurement is not finished"
+    if not view.governed:
+        return None
+    waited = {event.data["step"] for event in view.of("step-waiting")}
+    gates = [g for g in view.gates.values() if g.opened.data["stage"] == "interpret" and g.id not in waited]
+    if all(gate.passed for gate in gates) if gates else _went_on(view, done["measure"]):
+        return None
+    title = gates[-1].opened.data.get("title", gates[-1].id) if gates else "the first Read of the output"
+    return f"nobody has written down yet what they see in the numbers ({title})"
+
+
+def _went_on(view: RunView, seq: int) -> bool:
+    return any(event.seq > seq for event in view.of("step-started"))
 
 
 @frozen

@@ -13,11 +13,11 @@ import pytest
 
 from atlas.contracts import Fragment, StimulusItem
 from atlas.errors import IntegrityBroken
-from atlas.governance import Condition, TierReport
+from atlas.governance import Condition, TierReport, interpretation_closed
 from atlas.quantities import Quantity
 from atlas.record import RunView, open_record
 from atlas.report.numbers import TIMES, format_interval, format_number, format_quantity
-from atlas.report.page import build_report, closed
+from atlas.report.page import build_report
 from atlas.report.visible import visible
 from atlas.run.journal import Journal
 from atlas.run.store import Deposit
@@ -342,9 +342,9 @@ def test_interpretation_opens_with_the_answer_and_not_with_the_question(
     root = write_run(tmp_path / "m" / "PYH-SML-20261122-001", until="measured").root
     with Journal.open(root) as journal:
         journal.append("gate-opened", {"gate": "read-1", "stage": "interpret", "title": "Read #1"})
-        asked = closed(journal.view())
+        asked = interpretation_closed(journal.view())
         journal.append("gate-skipped", {"gate": "read-1", "author": "A", "reason": "no time"})
-        answered = closed(journal.view())
+        answered = interpretation_closed(journal.view())
     assert (asked, answered) == ("nobody has written down yet what they see in the numbers (Read #1)", None)
 
 

@@ -9,6 +9,7 @@ import click
 
 from atlas.catalog import Offer
 from atlas.contracts import Fragment
+from atlas.governance import interpretation_closed
 from atlas.record import RunView, open_record
 from atlas.run.workspace import LocalWorkspace
 
@@ -31,12 +32,12 @@ def _section(workspace: LocalWorkspace, offer: Offer, view: RunView, step: str) 
 
 def write_page(workspace: LocalWorkspace, root: Path) -> Path:
     """Write `report.html` of a run and return its path; the page is derived and never sealed."""
-    from atlas.report.page import build_report, closed
+    from atlas.report.page import build_report
 
     view = open_record(root)
     steps = {step["id"]: step["use"] for step in view.manifest.get("steps", ())}
     sections: dict[str, list[Fragment]] = {}
-    for step in view.finished_steps() if closed(view) is None else ():
+    for step in view.finished_steps() if interpretation_closed(view) is None else ():
         for offer in workspace.catalog.offers("report_sections"):
             if steps.get(step) in offer.details.get("instruments", ()):
                 sections.setdefault(step, []).append(_section(workspace, offer, view, step))

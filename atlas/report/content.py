@@ -8,11 +8,12 @@ from typing import Any
 
 from attrs import frozen
 
+from atlas.governance import interpretation_closed
 from atlas.quantities import Quantity, UncertaintyKind
 from atlas.record import Event, GateState, RunView
 from atlas.report.numbers import TIMES, format_interval, format_quantity
 
-__all__ = ["Answer", "Check", "Item", "Row", "Step", "closed", "flatten", "gather"]
+__all__ = ["Answer", "Check", "Item", "Row", "Step", "flatten", "gather"]
 
 _KINDS = {
     UncertaintyKind.EXACT: "exact",
@@ -96,31 +97,6 @@ class Item:
     attributes: str
 
 
-def closed(view: RunView) -> str | None:
-    """Return why interpretation is closed, or None once it is open.
-
-    In a governed run it opens when the measurement is done and each gate that stands before the
-    interpreting steps is passed; in an ungoverned one when the measurement is done.
-    """
-    done = {event.data["stage"]: event.seq for event in view.of("stage-done")}
-    if view.last("finished") or "interpret" in done:
-        return None
-    if "measure" not in done:
-        return "the measurement is not finished"
-    if not view.governed:
-        return None
-    waited = {event.data["step"] for event in view.of("step-waiting")}
-    gates = [g for g in view.gates.values() if g.opened.data["stage"] == "interpret" and g.id not in waited]
-    if all(gate.passed for gate in gates) if gates else _went_on(view, done["measure"]):
-        return None
-    title = gates[-1].opened.data.get("title", gates[-1].id) if gates else "the first Read of the output"
-    return f"nobody has written down yet what they see in the numbers ({title})"
-
-
-def _went_on(view: RunView, seq: int) -> bool:
-    return any(event.seq > seq for event in view.of("step-started"))
-
-
 def gather(view: RunView) -> dict[str, Any]:
     """Return the template's variables that come from the record alone.
 
@@ -157,7 +133,7 @@ def gather(view: RunView) -> dict[str, Any]:
         "environment": _environment(view, {s.id for s in steps}),
         "files": tuple(view.artifacts.values()),
         "journal": [(e.seq + 1, e.time, e.type, _subject(e)) for e in view.events],
-        "closed": closed(view),
+        "closed": interpretation_closed(view),
         "times": TIMES,
     }
 

@@ -11,10 +11,10 @@ from markupsafe import Markup
 from atlas.contracts import Fragment
 from atlas.governance import Condition, TierReport
 from atlas.record import RunView
-from atlas.report.content import closed, gather
+from atlas.report.content import gather
 from atlas.report.visible import visible
 
-__all__ = ["build_report", "closed"]
+__all__ = ["build_report"]
 
 
 def build_report(

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from attrs import field, frozen
 
 from atlas.quantities import Quantity, UncertaintyKind
-from atlas_pyhessian.picture import draw_spectrum
+from atlas_pyhessian.pictures.spectrum import draw_spectrum
 
 __all__ = ["Picture", "Result"]
 

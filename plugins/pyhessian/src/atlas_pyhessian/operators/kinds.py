@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 from atlas.contracts import Batch, Target
 from atlas.errors import BadInput
+from atlas_pyhessian.matrices import MATRIX
 from atlas_pyhessian.operators.empirical_fisher import empirical_fisher
 from atlas_pyhessian.operators.gauss_newton import gauss_newton
 from atlas_pyhessian.operators.hessian import HessianOperator
@@ -17,13 +18,6 @@ from atlas_pyhessian.parameters import Parameters
 __all__ = ["MATRIX", "Kind", "output_operator", "target_operator"]
 
 Kind = Literal["hessian", "ggn", "empirical_fisher"]
-
-MATRIX: Mapping[str, str] = {
-    "hessian": "Hessian",
-    "ggn": "Gauss-Newton matrix",
-    "empirical_fisher": "empirical Fisher matrix",
-}
-"""What people call each kind."""
 
 
 def output_operator(
