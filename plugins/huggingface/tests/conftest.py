@@ -23,11 +23,11 @@ WORDS = [
     "bends",
     "in",
 ]
-WORDS += ["the", "it", "rains", "often"]
+WORDS += ["the", "it", "rains", "often", "<mask>"]
 ROWS = 24
 
 
-def _save_tokenizer(folder: Path, *, words=WORDS, bos=False) -> None:
+def _save_tokenizer(folder: Path, *, words=WORDS, bos=False, frame=False) -> None:
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<pad>"))
@@ -36,38 +36,51 @@ def _save_tokenizer(folder: Path, *, words=WORDS, bos=False) -> None:
         tokenizer.post_processor = processors.TemplateProcessing(
             single="<s> $A", special_tokens=[("<s>", words.index("<s>"))]
         )
+    if frame:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="<s> $A </s>", special_tokens=[(name, words.index(name)) for name in ("<s>", "</s>")]
+        )
+    mask = {"mask_token": "<mask>"} if "<mask>" in words else {}
     transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>", unk_token="<pad>"
+        tokenizer_object=tokenizer,
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        unk_token="<pad>",
+        **mask,
     ).save_pretrained(folder)
 
 
 def _tiny(architecture: str):
+    """A model by the name of its architecture: `gpt2`, or with another head `bert masked`, `gpt2 classes`."""
     import torch
 
     torch.manual_seed(0)
-    if architecture == "gpt2":
-        config = transformers.GPT2Config(vocab_size=ROWS, n_positions=16, n_embd=16, n_layer=2, n_head=2)
-        return transformers.GPT2LMHeadModel(config)
-    if architecture == "llama":
-        config = transformers.LlamaConfig(
-            vocab_size=ROWS,
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            num_key_value_heads=1,
-            max_position_embeddings=16,
-        )
-        return transformers.LlamaForCausalLM(config)
-    config = transformers.GPTNeoXConfig(
-        vocab_size=ROWS,
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=16,
-    )
-    return transformers.GPTNeoXForCausalLM(config)
+    kind, _, head = architecture.partition(" ")
+    small = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    common = {"vocab_size": ROWS, "pad_token_id": 0}
+    if head == "classes":
+        common["id2label"] = {0: "contested", 1: "ground_truth", 2: "foil"}
+        common["label2id"] = {"contested": 0, "ground_truth": 1, "foil": 2}
+    grouped = {**small, "hidden_size": 32, "num_key_value_heads": 1, "max_position_embeddings": 16}
+    configs = {
+        "gpt2": lambda: transformers.GPT2Config(**common, n_positions=16, n_embd=16, n_layer=2, n_head=2),
+        "llama": lambda: transformers.LlamaConfig(**common, **grouped),
+        "qwen2": lambda: transformers.Qwen2Config(**common, **grouped),
+        "gpt_neox": lambda: transformers.GPTNeoXConfig(**common, **small, max_position_embeddings=16),
+        "bert": lambda: transformers.BertConfig(**common, **small, max_position_embeddings=16),
+        "roberta": lambda: transformers.RobertaConfig(**common, **small, max_position_embeddings=17),
+        "distilbert": lambda: transformers.DistilBertConfig(
+            **common, dim=16, hidden_dim=32, n_layers=2, n_heads=2, max_position_embeddings=16
+        ),
+    }
+    heads = {
+        "": transformers.AutoModelForCausalLM,
+        "masked": transformers.AutoModelForMaskedLM,
+        "classes": transformers.AutoModelForSequenceClassification,
+        "bare": transformers.AutoModel,
+    }
+    return heads[head].from_config(configs[kind]())
 
 
 def _save_tiny(folder: Path, architecture: str = "gpt2", **options) -> Path:

@@ -46,7 +46,7 @@ def test_the_examples_of_the_card_are_valid_by_it(card):
                 params = {key: value for key, value in example.items() if key not in host_keys}
                 jsonschema.validate(params, offer.params, jsonschema.Draft202012Validator)
                 examples += 1
-    assert examples == 5
+    assert examples == 7
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["casts_watched"]
+__all__ = ["casts_watched", "narrower_inside"]
 
 
 @contextmanager
@@ -35,3 +35,14 @@ def casts_watched(dtype: torch.dtype) -> Iterator[set[str]]:
 
     with Watch():  # type: ignore[no-untyped-call]
         yield narrower
+
+
+def narrower_inside(module: torch.nn.Module) -> str:
+    """Run a module of transformers on two tokens, and name the narrower dtypes inside, or `none`."""
+    import torch
+
+    parameter = next(module.parameters())
+    probe = torch.tensor([[0, 1]], device=parameter.device)
+    with torch.no_grad(), casts_watched(parameter.dtype) as narrower:
+        module(input_ids=probe, attention_mask=torch.ones_like(probe))
+    return ", ".join(sorted(narrower)) or "none"

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 from atlas.contracts import Batch, StimulusItem
 from atlas.errors import BadInput
 from atlas.objective import Objective, ObjectiveValue
-from atlas_huggingface.casts import casts_watched
 from atlas_huggingface.next_token import NOT_SCORED, CausalLMOutputs
-from atlas_huggingface.tokens import encode_batches
+from atlas_huggingface.tokens import Reading, batch_of, encode, grouped
 
 if TYPE_CHECKING:
     import torch
@@ -34,7 +33,7 @@ class CausalLM:
         self, module: torch.nn.Module, tokenizer: Any, objective: Objective, facts: Mapping[str, str]
     ) -> None:
         self._module = module
-        self._tokenizer = tokenizer
+        self._reading = Reading.of(tokenizer, module)
         self._objective = objective
         self._facts = dict(facts)
 
@@ -51,16 +50,15 @@ class CausalLM:
     def batches(
         self, items: Sequence[StimulusItem], *, batch_size: int, max_tokens: int | None
     ) -> tuple[Batch, ...]:
-        """Encode items, in order, into right-padded batches; see `tokens.encode_batches`."""
-        embedding: Any = self._module.get_input_embeddings()  # type: ignore[operator] # of transformers
-        return encode_batches(
-            self._tokenizer,
-            items,
-            batch_size=batch_size,
-            max_tokens=max_tokens,
-            rows=embedding.weight.shape[0],
-            positions=getattr(self._module.config, "max_position_embeddings", None),
-            device=next(self._module.parameters()).device,
+        """Encode items, in order, into right-padded batches weighted by the number of scored tokens.
+
+        Raises:
+            BadInput: An item cannot be scored; see `tokens.encode`.
+        """
+        rows = encode(self._reading, items, max_tokens)
+        return tuple(
+            batch_of(self._reading, items[part], rows[part], float(sum(len(row) - 1 for row in rows[part])))
+            for part in grouped(len(items), batch_size)
         )
 
     def outputs(self, batch: Batch) -> torch.Tensor:
@@ -107,6 +105,8 @@ def require_causality(module: torch.nn.Module, *, where: str) -> dict[str, str]:
         BadInput: The prediction at the second position changes with the third token.
     """
     import torch
+
+    from atlas_huggingface.casts import casts_watched
 
     device = next(module.parameters()).device
     probe = torch.tensor([[0, 1, 0], [0, 1, 1]], device=device)

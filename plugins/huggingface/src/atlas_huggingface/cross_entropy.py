@@ -2,9 +2,9 @@ r"""Cross-entropy that can be differentiated twice while little more than the lo
 
 With `p = softmax(z)`, a row's loss is `logsumexp(z) - z_y`, its gradient `p - e_y`, and the derivative of
 `u . (p - e_y)` by `z` is `p u - p (p . u)`: all three follow from the logits and one number a row. A product
-makes one tensor of the logits' size, where PyTorch's own double backward makes five and keeps one (thirteen and
-three for half types). The work is done in chunks of rows, in float32 or wider; a gradient of a half type is
-rounded once, at the end.
+makes one tensor of the logits' size, where PyTorch's own double backward makes five and keeps one (for half
+types thirteen and three). The work is done in chunks of rows, in float32 or wider; a gradient of a half type
+is rounded once, at the end.
 """
 
 from __future__ import annotations

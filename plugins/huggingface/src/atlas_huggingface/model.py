@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from atlas.errors import BadInput
 from atlas_huggingface.checkpoint import Checkpoint
+from atlas_huggingface.tasks import Task
 from atlas_huggingface.transformers_border import load_transformers
 from atlas_huggingface.weights import out_of_memory, read_weights, require_memory
 
@@ -26,7 +27,7 @@ ATTENTION = "eager"
 
 
 def load_model(
-    checkpoint: Checkpoint, *, dtype: torch.dtype, device: torch.device
+    checkpoint: Checkpoint, task: Task, *, dtype: torch.dtype, device: torch.device
 ) -> tuple[torch.nn.Module, dict[str, str]]:
     """Return the module in evaluation mode on its device, and facts of it.
 
@@ -37,10 +38,10 @@ def load_model(
     load_transformers()
     with out_of_memory(where):
         if checkpoint.format == "gguf":
-            model, report, facts = _from_gguf(where, dtype)
+            model, report, facts = _from_gguf(where, task, dtype)
         else:
-            model, report, facts = _from_weights(checkpoint, dtype)
-        _refuse_gaps(report, where)
+            model, report, facts = _from_weights(checkpoint, task, dtype)
+        _refuse_gaps(report, where, task)
         model.config.use_cache = False
         model.eval()
         model.to(device)
@@ -62,7 +63,7 @@ def load_model(
     return model, facts
 
 
-def outlined_model(checkpoint: Checkpoint, *, dtype: torch.dtype) -> torch.nn.Module | None:
+def outlined_model(checkpoint: Checkpoint, task: Task, *, dtype: torch.dtype) -> torch.nn.Module | None:
     """Return the module on the meta device, built from its configuration alone; no weight file is opened.
 
     Returns:
@@ -76,7 +77,7 @@ def outlined_model(checkpoint: Checkpoint, *, dtype: torch.dtype) -> torch.nn.Mo
     if checkpoint.format == "gguf":
         return None
     load_transformers()
-    config, architecture = _architecture(checkpoint)
+    config, architecture = _architecture(checkpoint, task)
     with torch.device("meta"), _building(checkpoint):
         model = architecture._from_config(config, dtype=dtype, attn_implementation=ATTENTION)
     model.config.use_cache = False
@@ -84,10 +85,10 @@ def outlined_model(checkpoint: Checkpoint, *, dtype: torch.dtype) -> torch.nn.Mo
     return outlined
 
 
-def _architecture(checkpoint: Checkpoint) -> tuple[Any, Any]:
+def _architecture(checkpoint: Checkpoint, task: Task) -> tuple[Any, Any]:
     """Return the configuration, and the class of transformers that it is built as."""
     transformers = load_transformers()
-    mapping = importlib.import_module("transformers.models.auto.modeling_auto")
+    mapping = getattr(importlib.import_module("transformers.models.auto.modeling_auto"), task.mapping)
     path = checkpoint.folder / "config.json"
     try:
         config = transformers.AutoConfig.from_pretrained(
@@ -99,9 +100,13 @@ def _architecture(checkpoint: Checkpoint) -> tuple[Any, Any]:
             where=str(path),
             fix="Atlas runs no code from a checkpoint; the architecture must be one of transformers' own",
         ) from error
-    if config.is_encoder_decoder or type(config) not in mapping.MODEL_FOR_CAUSAL_LM_MAPPING:
-        raise BadInput(f"{config.model_type!r} is no causal language model", where=str(path))
-    return config, mapping.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    if config.is_encoder_decoder or type(config) not in mapping:
+        raise BadInput(
+            f"{config.model_type!r} is no {task.noun}",
+            where=str(path),
+            fix="choose another model, or another `task` of the target",
+        )
+    return config, mapping[type(config)]
 
 
 @contextmanager
@@ -117,9 +122,9 @@ def _building(checkpoint: Checkpoint) -> Iterator[None]:
 
 
 def _from_weights(
-    checkpoint: Checkpoint, dtype: torch.dtype
+    checkpoint: Checkpoint, task: Task, dtype: torch.dtype
 ) -> tuple[Any, Mapping[str, Any], dict[str, str]]:
-    config, architecture = _architecture(checkpoint)
+    config, architecture = _architecture(checkpoint, task)
     weights, facts = read_weights(checkpoint, itemsize=dtype.itemsize)
     with _building(checkpoint):
         model, report = architecture.from_pretrained(
@@ -134,7 +139,13 @@ def _from_weights(
     return model, report, dict(facts)
 
 
-def _from_gguf(path: Path, dtype: torch.dtype) -> tuple[Any, Mapping[str, Any], dict[str, str]]:
+def _from_gguf(path: Path, task: Task, dtype: torch.dtype) -> tuple[Any, Mapping[str, Any], dict[str, str]]:
+    if task.name != "causal-lm":
+        raise BadInput(
+            f"a GGUF file holds a causal language model, no {task.noun}",
+            where=str(path),
+            fix="take the model's safetensors version",
+        )
     transformers = load_transformers()
     try:
         numbers, quantisation = _survey(path)
@@ -172,7 +183,7 @@ def _survey(path: Path) -> tuple[int, str]:
     return sum(int(tensor.n_elements) for tensor in reader.tensors), name
 
 
-def _refuse_gaps(report: Mapping[str, Any], where: Path) -> None:
+def _refuse_gaps(report: Mapping[str, Any], where: Path, task: Task) -> None:
     """Refuse a model some of whose weights did not come from the file.
 
     transformers fills such weights with random numbers and goes on.
@@ -194,7 +205,7 @@ def _refuse_gaps(report: Mapping[str, Any], where: Path) -> None:
             f"{len(missing)} weights are missing from the file: {', '.join(missing[:5])}"
             + (" ..." if len(missing) > 5 else ""),
             where=str(where),
-            fix="bring all files of the model; a checkpoint without its output layer is no language model",
+            fix=f"bring all files of the model; without these weights it is no {task.noun}",
         )
     if report["error_msgs"]:
         raise BadInput(f"the weights do not load: {report['error_msgs'][0]}", where=str(where))

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from atlas.contracts import LossTerm, StimulusSource, TargetSource
 from atlas.hookspecs import hookimpl
+from atlas_huggingface.label import LABEL
+from atlas_huggingface.masked_token import MASKED_TOKEN
 from atlas_huggingface.next_token import NEXT_TOKEN
 from atlas_huggingface.source import HuggingFaceSource
 from atlas_huggingface.stimuli import FileSource, TextSource
@@ -21,8 +23,8 @@ def atlas_targets() -> Mapping[str, TargetSource]:
 
 @hookimpl
 def atlas_loss_terms() -> Mapping[str, LossTerm]:
-    """Offer `next-token`."""
-    return {NEXT_TOKEN.name: NEXT_TOKEN}
+    """Offer `next-token`, `masked-token` and `label`."""
+    return {term.name: term for term in (NEXT_TOKEN, MASKED_TOKEN, LABEL)}
 
 
 @hookimpl

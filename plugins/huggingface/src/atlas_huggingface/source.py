@@ -1,4 +1,4 @@
-"""The target source `hf`: from a manifest's entry to an open causal language model."""
+"""The target source `hf`: from a manifest's entry to an open model."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from atlas.contracts import Progress
 from atlas.errors import BadInput
-from atlas.objective import Objective
 from atlas_huggingface.cache import file_sha256, model_folder
 from atlas_huggingface.checkpoint import Checkpoint, find_checkpoint
 from atlas_huggingface.hub import bring_snapshot, find_snapshot, has_snapshot
-from atlas_huggingface.next_token import NEXT_TOKEN
 from atlas_huggingface.pull_list import listed
 from atlas_huggingface.pulling import pull
+from atlas_huggingface.tasks import TASKS, behaviour, make_target
 
 if TYPE_CHECKING:
     import torch
 
-    from atlas_huggingface.causal_lm import CausalLM
+    from atlas.contracts import OutputTarget
     from atlas_huggingface.outline import Outline
 
 __all__ = ["HuggingFaceSource"]
@@ -47,7 +46,7 @@ class HuggingFaceSource:
             return {**params, "revision": folder.name, _FETCHED: str(folder)}
         return params
 
-    def open(self, params: Mapping[str, Any], *, threads: int) -> CausalLM:
+    def open(self, params: Mapping[str, Any], *, threads: int) -> OutputTarget:
         """Open the target without network.
 
         Raises:
@@ -59,33 +58,31 @@ class HuggingFaceSource:
         load_transformers()
         import torch
 
-        from atlas_huggingface.causal_lm import CausalLM, require_causality
         from atlas_huggingface.model import load_model
 
-        objective = Objective([NEXT_TOKEN], params.get("loss", {}))
+        task = TASKS[params.get("task", "causal-lm")]
         torch.set_num_threads(threads)
         dtype: torch.dtype = getattr(torch, params.get("dtype", "float32"))
         device = _device(params.get("device", "cpu"))
         path, source = _locate(params)
         checkpoint = find_checkpoint(path, allow_pickle=_allows_pickles(params))
-        module, facts = load_model(checkpoint, dtype=dtype, device=device)
+        module, facts = load_model(checkpoint, task, dtype=dtype, device=device)
         tokenizer, token_facts = _tokenizer(params, checkpoint, module)
         facts |= token_facts
-        facts |= require_causality(module, where=str(path))
+        facts |= behaviour(task, module, where=str(path))
         facts |= _file_facts(checkpoint)
         facts |= {
             "model": params.get("id") or params.get("pulled") or path.name,
             "source": source,
             "dtype": str(dtype).removeprefix("torch."),
             "device": str(device),
-            "loss": " + ".join(f"{weight:g} {name}" for name, weight in objective.active.items()),
             "transformers": importlib.metadata.version("transformers"),
         }
         if device.type == "cuda":
             facts["device_name"] = torch.cuda.get_device_name(device)
         if vision is not None:
             facts["torchvision"] = f"left out, since it cannot be imported: {vision}"
-        return CausalLM(module, tokenizer, objective, dict(sorted(facts.items())))
+        return make_target(task, params, module, tokenizer, facts)
 
     def outline(self, params: Mapping[str, Any]) -> Outline | None:
         """Return the target without its weights, from its configuration and tokenizer; see `Outline`.
@@ -101,19 +98,18 @@ class HuggingFaceSource:
         load_transformers()
         import torch
 
-        from atlas_huggingface.causal_lm import CausalLM
         from atlas_huggingface.model import outlined_model
         from atlas_huggingface.outline import Outline
 
         if not _is_here(params):
             return None
         checkpoint = find_checkpoint(_locate(params)[0], allow_pickle=_allows_pickles(params))
-        module = outlined_model(checkpoint, dtype=getattr(torch, params.get("dtype", "float32")))
+        task = TASKS[params.get("task", "causal-lm")]
+        module = outlined_model(checkpoint, task, dtype=getattr(torch, params.get("dtype", "float32")))
         if module is None:
             return None
-        objective = Objective([NEXT_TOKEN], params.get("loss", {}))
         tokenizer, _ = _tokenizer(params, checkpoint, module)
-        return Outline(CausalLM(module, tokenizer, objective, {}))
+        return Outline(make_target(task, params, module, tokenizer, {}))
 
 
 def _tokenizer(

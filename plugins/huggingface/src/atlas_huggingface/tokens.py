@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from attrs import frozen
 
 from atlas.contracts import Batch, StimulusItem
 from atlas.errors import BadInput
@@ -16,7 +18,7 @@ from atlas_huggingface.transformers_border import load_transformers
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["encode_batches", "load_tokenizer"]
+__all__ = ["Reading", "batch_of", "encode", "encode_framed", "grouped", "load_tokenizer", "padded"]
 
 
 def load_tokenizer(checkpoint: Checkpoint, chosen: Path | None, *, rows: int) -> tuple[Any, dict[str, str]]:
@@ -74,73 +76,92 @@ def load_tokenizer(checkpoint: Checkpoint, chosen: Path | None, *, rows: int) ->
     }
 
 
-def encode_batches(
-    tokenizer: Any,
-    items: Sequence[StimulusItem],
-    *,
-    batch_size: int,
-    max_tokens: int | None,
-    rows: int,
-    positions: int | None,
-    device: torch.device,
-) -> tuple[Batch, ...]:
-    """Encode items, in order, into batches padded on the right.
+@frozen
+class Reading:
+    """How a model reads texts.
 
-    On the right, so that position ids count real tokens from 0 in every architecture, and padding
-    lies in the causal future of everything that is scored.
-
-    Args:
+    Attributes:
         tokenizer: Adds special tokens as it does by default.
-        items: What to encode.
-        batch_size: Most items a batch.
-        max_tokens: Most tokens an item, special ones included; the rest is cut off.
         rows: Rows of the model's embedding.
         positions: Most tokens the model can read, or None for no limit.
-        device: Where the tensors go.
+        padding: Fills rows up on the right; masked, so that any token will do.
+        device: Where batches go.
+    """
 
-    Returns:
-        Batches with `input_ids` and `attention_mask`, `[B, T]`, weighted by the number of scored tokens.
+    tokenizer: Any
+    rows: int
+    positions: int | None
+    padding: int
+    device: torch.device
+
+    @classmethod
+    def of(cls, tokenizer: Any, module: torch.nn.Module) -> Reading:
+        """Return how a module of transformers reads with a tokenizer."""
+        rows = module.get_input_embeddings().weight.shape[0]  # type: ignore[operator] # of transformers
+        padding = tokenizer.pad_token_id
+        return cls(
+            tokenizer,
+            rows,
+            _positions(module),
+            0 if padding is None or padding >= rows else padding,
+            next(module.parameters()).device,
+        )
+
+
+def _positions(module: Any) -> int | None:
+    """Return how many tokens a module reads; RoBERTa's kind leaves the positions up to padding's unused."""
+    positions: int | None = getattr(module.config, "max_position_embeddings", None)
+    embeddings = getattr(getattr(module.base_model, "embeddings", None), "position_embeddings", None)
+    spent = getattr(embeddings, "padding_idx", None)
+    return positions if positions is None or spent is None else positions - spent - 1
+
+
+def encode(reading: Reading, items: Sequence[StimulusItem], max_tokens: int | None) -> list[list[int]]:
+    """Return the tokens of each item, its first `max_tokens` where there are more.
 
     Raises:
         BadInput: An item has fewer than two tokens, more than the model reads, or one without an embedding.
     """
-    import torch
-
-    if batch_size < 1:
-        raise BadInput(f"batch_size is {batch_size}, expected at least 1")
-    encoded = [_encode(tokenizer, item, max_tokens, rows, positions) for item in items]
-    padding = tokenizer.pad_token_id
-    if padding is None or padding >= rows:
-        padding = 0  # masked, so that any row of the embedding will do
-    batches = []
-    for start in range(0, len(items), batch_size):
-        taken = encoded[start : start + batch_size]
-        width = max(len(row) for row in taken)
-        ids = torch.full((len(taken), width), padding, dtype=torch.long)
-        mask = torch.zeros((len(taken), width), dtype=torch.long)
-        for index, row in enumerate(taken):
-            ids[index, : len(row)] = torch.tensor(row)
-            mask[index, : len(row)] = 1
-        batches.append(
-            Batch(
-                inputs={"input_ids": ids.to(device), "attention_mask": mask.to(device)},
-                weight=float(sum(len(row) - 1 for row in taken)),
-                item_ids=tuple(item.id for item in items[start : start + batch_size]),
+    found = []
+    for item in items:
+        row: list[int] = reading.tokenizer(item.text, verbose=False)["input_ids"][:max_tokens]
+        if len(row) < 2:
+            raise BadInput(
+                f"the item {item.id!r} has {len(row)} token{'s' * (len(row) != 1)} and nothing to predict",
+                where="stimulus" if max_tokens is None or max_tokens > 1 else "stimulus.max_tokens",
+                fix="give every item at least two tokens",
             )
-        )
-    return tuple(batches)
+        found.append(_checked(row, reading, item))
+    return found
 
 
-def _encode(
-    tokenizer: Any, item: StimulusItem, max_tokens: int | None, rows: int, positions: int | None
-) -> list[int]:
-    row: list[int] = tokenizer(item.text, verbose=False)["input_ids"][:max_tokens]
-    if len(row) < 2:
+def encode_framed(reading: Reading, items: Sequence[StimulusItem], max_tokens: int | None) -> list[list[int]]:
+    """Return the tokens of each item, cut inside the special tokens that frame it, as encoders expect.
+
+    Raises:
+        BadInput: An item has no token of its own, more than the model reads, or one without an embedding.
+    """
+    frame = reading.tokenizer.num_special_tokens_to_add()
+    if max_tokens is not None and max_tokens <= frame:
         raise BadInput(
-            f"the item {item.id!r} has {len(row)} token{'s' * (len(row) != 1)} and nothing to predict",
-            where="stimulus" if max_tokens is None or max_tokens > 1 else "stimulus.max_tokens",
-            fix="give every item at least two tokens",
+            f"max_tokens is {max_tokens}, and the tokenizer's special tokens alone are {frame}",
+            where="stimulus.max_tokens",
+            fix=f"set it to {frame + 1} or more",
         )
+    cut = {} if max_tokens is None else {"truncation": True, "max_length": max_tokens}
+    found = []
+    for item in items:
+        row: list[int] = reading.tokenizer(item.text, verbose=False, **cut)["input_ids"]
+        if len(row) <= frame:
+            raise BadInput(
+                f"the item {item.id!r} has no tokens", where="stimulus", fix="leave it out, or give it a text"
+            )
+        found.append(_checked(row, reading, item))
+    return found
+
+
+def _checked(row: list[int], reading: Reading, item: StimulusItem) -> list[int]:
+    rows, positions = reading.rows, reading.positions
     if positions is not None and len(row) > positions:
         raise BadInput(
             f"the item {item.id!r} has {len(row)} tokens, and the model reads at most {positions}",
@@ -149,9 +170,52 @@ def _encode(
         )
     if max(row) >= rows:
         raise BadInput(
-            f"the item {item.id!r} holds {tokenizer.convert_ids_to_tokens(max(row))!r}, token {max(row)}, "
-            f"and the model's embedding has {rows} rows",
+            f"the item {item.id!r} holds {reading.tokenizer.convert_ids_to_tokens(max(row))!r}, "
+            f"token {max(row)}, and the model's embedding has {rows} rows",
             where="stimulus",
             fix="take the tokenizer that belongs to this model, or leave that token out of the item",
         )
     return row
+
+
+def grouped(count: int, batch_size: int) -> Iterator[slice]:
+    """Yield the slices that divide so many items, in order, into batches.
+
+    Raises:
+        BadInput: `batch_size` is less than 1.
+    """
+    if batch_size < 1:
+        raise BadInput(f"batch_size is {batch_size}, expected at least 1")
+    return (slice(start, start + batch_size) for start in range(0, count, batch_size))
+
+
+def padded(rows: Sequence[Sequence[int]], filling: int) -> torch.Tensor:
+    """Return rows filled up on the right, `[B, T]`.
+
+    On the right, so that position ids count real tokens from 0 in every architecture, and padding
+    lies in the causal future of everything that is scored.
+    """
+    import torch
+
+    width = max(len(row) for row in rows)
+    return torch.tensor([[*row, *[filling] * (width - len(row))] for row in rows], dtype=torch.long)
+
+
+def batch_of(
+    reading: Reading,
+    items: Sequence[StimulusItem],
+    rows: Sequence[Sequence[int]],
+    weight: float,
+    **more: torch.Tensor,
+) -> Batch:
+    """Return one batch with `input_ids` and `attention_mask`, `[B, T]`, and further inputs, on the device."""
+    inputs = {
+        "input_ids": padded(rows, reading.padding),
+        "attention_mask": padded([[1] * len(row) for row in rows], 0),
+        **more,
+    }
+    return Batch(
+        inputs={name: tensor.to(reading.device) for name, tensor in inputs.items()},
+        weight=weight,
+        item_ids=tuple(item.id for item in items),
+    )
