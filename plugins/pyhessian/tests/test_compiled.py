@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from atlas_pyhessian.operators import HessianOperator
+from atlas_pyhessian.operators import HessianOperator, IteratingOperator, iterating
 from atlas_pyhessian.operators.compiled import CompiledOperator
 from atlas_pyhessian.operators.traced import Untraceable, align_products, trace_product
 from atlas_pyhessian.preparation import prepared
+from atlas_pyhessian.wu2000thickrestart import EigenRequest, thick_restart_lanczos
+
+from atlas.errors import BadInput
 
 
 def _close(observed: torch.Tensor, expected: torch.Tensor, tolerance: float = 1e-6) -> bool:
@@ -102,3 +105,44 @@ def test_gradients_that_are_added_in_place_become_sums(problem_and_hessian):
     assert written == []
     with torch.no_grad():
         assert torch.equal(program(vector), program(vector))
+
+
+def test_what_is_iterated_with_is_certified_by_exact_products(problem_and_hessian, probes):
+    """Coarse by 1e-4 of ||H||: the certificate holds for the exact matrix, and all products count."""
+    problem, exact = problem_and_hessian("gpt2")
+    notes: list[str] = []
+    with prepared(problem.module) as parameters:
+        operator = HessianOperator(parameters, problem.loss_sum, problem.batches, retain_graph=True)
+        both = IteratingOperator(operator, "tf32-graph", notes.append)
+        draws = probes(len(exact))
+        both.repeated_matvec(draws.rademacher("start", 0))
+        both.matvec(draws.rademacher("start", 0))
+        generator = torch.Generator().manual_seed(1)
+        noise = torch.randn(len(exact), generator=generator, dtype=torch.float64)
+        truth = torch.linalg.eigvalsh(exact)
+        norm = float(truth.abs().max())
+        fast = both._fast.matvec
+        both._fast.matvec = lambda vector, out=None: fast(vector, out=out).add_(
+            noise * (1e-4 * norm * float(noise @ vector) / float(noise @ noise))
+        )
+        spectrum = thick_restart_lanczos(
+            both,
+            lambda index: draws.rademacher("start", index),
+            EigenRequest(top_k=3, tolerance=1e-6),
+            certifier=both.certifier,
+        )
+    assert notes[0].startswith("tf32-graph; a product of random signs is ")
+    assert all(spectrum.converged)
+    for value, residual in zip(spectrum.values, spectrum.residual_norms, strict=True):
+        assert float((truth - value).abs().min()) <= residual + 1e-12 * norm
+    assert both.num_matvecs == operator.num_matvecs + both._fast.num_matvecs
+
+
+@pytest.mark.parametrize("products", ["tf32", "tf32-graph", "tf32-fused"])
+def test_faster_products_are_refused_where_there_are_none(problem_and_hessian, products):
+    problem, _ = problem_and_hessian("mlp")
+    with prepared(problem.module) as parameters:
+        operator = HessianOperator(parameters, problem.loss_sum, problem.batches, retain_graph=True)
+        assert iterating(operator, "auto", num_batches=2, note=print) is operator
+        with pytest.raises(BadInput, match="CUDA device"):
+            iterating(operator, products, num_batches=2, note=print)

@@ -10,7 +10,7 @@ from attrs import evolve, frozen
 
 from atlas.errors import BadInput
 from atlas_pyhessian import epperly2024xtrace, meyer2021hutchplusplus
-from atlas_pyhessian.operators import Kind
+from atlas_pyhessian.operators import Kind, Products
 from atlas_pyhessian.wu2000thickrestart import EigenRequest, default_basis_size
 
 __all__ = ["BlockSettings", "DensitySettings", "Settings", "TraceSettings"]
@@ -134,6 +134,7 @@ class Settings:
     max_tokens: int | None
     parameters: tuple[str, ...]
     graph: Literal["auto", "retained", "recompute"]
+    products: Products
     memory_gb: float | None
 
     @classmethod
@@ -184,6 +185,7 @@ class Settings:
             max_tokens=params["max_tokens"] if params.get("max_tokens") else max_tokens,
             parameters=tuple(params["parameters"]),
             graph=params["graph"],
+            products=params["products"],
             memory_gb=params.get("memory_gb"),
         )
 

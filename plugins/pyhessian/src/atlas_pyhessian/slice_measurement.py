@@ -13,12 +13,12 @@ from attrs import define, evolve, field, frozen
 from atlas.contracts import Batch, Slice, StepContext, Target
 from atlas.quantities import Quantity
 from atlas_pyhessian.blocks import block_row, find_blocks, measure_block
-from atlas_pyhessian.directions import Line, along_quantities, measure_lines
 from atlas_pyhessian.library import LibraryResult, library_quantities, run_library
+from atlas_pyhessian.lines import Line, along_quantities, measure_lines
 from atlas_pyhessian.measurement import Measurement, measure_curvature
 from atlas_pyhessian.memory.planner import MemoryPlan
 from atlas_pyhessian.memory.provision import Provision
-from atlas_pyhessian.operators import LossFacts, LossOperator, target_operator
+from atlas_pyhessian.operators import LossFacts, LossOperator, iterating, target_operator
 from atlas_pyhessian.operators.loss_surface import LossSurface
 from atlas_pyhessian.parameters import Parameters
 from atlas_pyhessian.probes import Probes
@@ -120,7 +120,7 @@ def measure_slice(site: Site) -> Finished:
     quantities = _loss_quantities(facts, site.parameters.dtype)
     if settings.engine == "lanczos":
         probes = _probes(site)
-        result = _measure_whole(site, operator, probes, facts, plan)
+        result = _measure_whole(site, operator, probes, facts, plan, num_batches=len(batches))
         tables.spectrum += spectrum_rows(part.key, result)
         tables.probes += probe_rows(part.key, result)
         tables.tensors += tensor_rows(part.key, site.parameters, result)
@@ -159,11 +159,22 @@ def _probes(site: Site) -> Probes:
 
 
 def _measure_whole(
-    site: Site, operator: LossOperator, probes: Probes, facts: LossFacts, plan: MemoryPlan | None
+    site: Site,
+    operator: LossOperator,
+    probes: Probes,
+    facts: LossFacts,
+    plan: MemoryPlan | None,
+    *,
+    num_batches: int,
 ) -> Measurement:
     began, before = time.monotonic(), operator.num_matvecs
     result = measure_curvature(
-        operator,
+        iterating(
+            operator,
+            site.settings.products,
+            num_batches=num_batches,
+            note=lambda text: site.context.fact(f"products.{site.part.key}", text),
+        ),
         probes,
         site.settings,
         purpose=site.purpose,

@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch.fx import Graph, GraphModule, Interpreter, Node
-from torch.fx.experimental.proxy_tensor import make_fx
 
 __all__ = ["Untraceable", "align_products", "trace_product"]
 
@@ -108,6 +107,8 @@ def trace_product(product: Callable[[torch.Tensor], torch.Tensor], vector: torch
     Raises:
         Untraceable: It writes into tensors in a way that the trace cannot follow.
     """
+    from torch.fx.experimental.proxy_tensor import make_fx
+
     traced = make_fx(lambda given: product(given), tracing_mode="real")(vector)  # it counts a method's self
     graph = traced.graph
     graph.eliminate_dead_code()
