@@ -9,8 +9,8 @@ import copy
 
 import pytest
 import torch
-from atlas_pyhessian.directions import line_to, measure_lines
 from atlas_pyhessian.instrument import measure
+from atlas_pyhessian.lines import line_to, measure_lines
 from atlas_pyhessian.operators import HessianOperator
 from atlas_pyhessian.operators.loss_surface import LossSurface
 from atlas_pyhessian.preparation import prepared

@@ -8,8 +8,8 @@ from attrs import asdict, evolve
 from atlas.contracts import Slice, StepContext, Target
 from atlas.errors import AtlasError
 from atlas.quantities import Quantity
-from atlas_pyhessian.directions import GRADIENT, line_to
 from atlas_pyhessian.identity import identity
+from atlas_pyhessian.lines import GRADIENT, line_to
 from atlas_pyhessian.memory.provision import Provision
 from atlas_pyhessian.parameters import Parameters
 from atlas_pyhessian.preparation import prepared
