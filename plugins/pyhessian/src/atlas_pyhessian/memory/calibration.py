@@ -27,6 +27,9 @@ _SIDE = 1024
 _LENGTH = 1 << 24
 _REPEATS = 3
 _MANY = 1000
+_BELIEVED = 4.0
+"""Ratio up to which one run is believed; beyond it something else used the machine."""
+
 _MEMORY = 0.5
 """Weight of the newest run in the correction; a run under load is forgotten by the next few."""
 
@@ -61,8 +64,9 @@ class Calibration:
 
     def corrected(self, ratio: float) -> Calibration:
         """Return the rates after a run that took `ratio` times as long as was estimated."""
+        believed = min(max(ratio, 1 / _BELIEVED), _BELIEVED)
         weight = 1.0 if self.runs == 0 else _MEMORY
-        return evolve(self, correction=self.correction * ratio**weight, runs=self.runs + 1)
+        return evolve(self, correction=self.correction * believed**weight, runs=self.runs + 1)
 
 
 @frozen

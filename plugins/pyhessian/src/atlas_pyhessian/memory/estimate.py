@@ -46,20 +46,21 @@ def estimate(prospect: Prospect) -> Iterator[str]:
             settings, outline, parameters, _existing(prospect.folder), notes.append, loaded=False
         )
         products = expected_products(settings, parameters.size)
-        found: dict[str, list[float]] = {}
+        found: dict[str, list[MemoryPlan]] = {}
         try:
             for part in prospect.slices:
                 plan = provision.plan(part.items)
                 if plan is not None:
-                    found.setdefault(_lines(plan, parameters.size), []).append(plan.seconds)
+                    found.setdefault(str(plan), []).append(plan)
         except BadInput as error:
             yield f"refused: {error}"
             return
     slices = len(prospect.slices)
-    for text, seconds in found.items():
-        yield (f"{len(seconds)} of {slices} slices: " if slices > 1 else "") + text
+    for plans in found.values():
+        largest = max(plans, key=lambda plan: plan.peak_bytes)
+        yield (f"{len(plans)} of {slices} slices: " if slices > 1 else "") + _lines(largest, parameters.size)
     if found:
-        yield _time(products, [s for group in found.values() for s in group])
+        yield _time(products, [plan.seconds for plans in found.values() for plan in plans])
     yield from dict.fromkeys(notes)
 
 

@@ -42,7 +42,7 @@ _SHARE = 0.9
 _PRODUCTS_PER_VECTOR = {"xtrace": 2, "hutch++": 3}
 """Products of a trace's method for each vector of its sketch; those that are not here hold none."""
 
-_SHORTEST = 0.05
+_SHORTEST = 0.5
 """Seconds of a product below which a run does not correct the calibration."""
 
 
@@ -67,6 +67,7 @@ class Provision:
     loaded: bool = True
     _costs: dict[tuple[object, ...], Cost] = field(factory=dict)
     _resident: int | None = None
+    _free: int | None = None
     _calibration: Calibration | None = None
 
     def batches(self, items: Sequence[StimulusItem], batch_size: int) -> Sequence[Batch]:
@@ -143,10 +144,6 @@ class Provision:
         request = settings.request(size, dtype)
         storage = request.storage or dtype
         resident = self._resident_bytes()
-        budget = None if settings.memory_gb is None else int(settings.memory_gb * (1 << 30))
-        if budget is None:
-            free = free_bytes()
-            budget = None if free is None else resident * self.loaded + int(_SHARE * free)
         return Demand(
             size=size,
             width=dtype.itemsize,
@@ -158,7 +155,7 @@ class Provision:
             graph=settings.graph,
             place=settings.basis_place,
             resident_bytes=resident,
-            budget_bytes=budget,
+            budget_bytes=self._budget_bytes(resident),
             limited=settings.memory_gb is not None,
             disk_bytes=shutil.disk_usage(self.folder).free,
         )
@@ -173,6 +170,14 @@ class Provision:
             weights = sum(p.numel() * p.element_size() for p in self.target.module.parameters())
             self._resident = known if known is not None else LIBRARIES_BYTES + weights
         return self._resident
+
+    def _budget_bytes(self, resident: int) -> int | None:
+        """Return what the process may hold: as asked, or of what is free when it is first asked."""
+        if self.settings.memory_gb is not None:
+            return int(self.settings.memory_gb * (1 << 30))
+        if self._free is None:
+            self._free = free_bytes()
+        return None if self._free is None else resident * self.loaded + int(_SHARE * self._free)
 
     def _cost_of(self, items: Sequence[StimulusItem]) -> Callable[[int, bool], Cost]:
         def cost_of(batch_size: int, retain: bool) -> Cost:
