@@ -193,7 +193,7 @@ def _series(tables: Mapping[str, Sequence[Row]], matrix: str) -> Iterator[StepFi
         densities = [[r for r in tables["density"] if r["slice"] == key] for key in keys]
         words = (
             f"Spectral density of the {matrix} at each checkpoint, by the number of eigenvalues per nat; "
-            "yellow: many, dark blue: few, grey: beyond all that was found. The axis is linear "
+            "yellow: many, dark blue: few or none, grey: beyond all that was found. The axis is linear "
             "near zero and logarithmic beyond."
         )
         draw = partial(draw_density_series, own, densities, matrix=matrix)
