@@ -31,9 +31,9 @@ the first product, which the second is compared with, or the residual that faile
 _ALLOWANCE = 96 * MIB
 """For what kernels take within themselves, threads, and Python: 15 to 40 MiB were seen."""
 
-_GAPS = {True: 0.05, False: 0.65}
+_GAPS = {True: 0.05, False: 0.7}
 """Part of a product's small blocks that the allocator cannot reuse, by whether freed memory is given back: at
-most 4% was seen then, and 32% to 64% where it is kept."""
+most 4% was seen then, and 17% to 70% where it is kept."""
 
 _DISK_RESERVE = GIB
 _BASIS_BYTES_PER_S = {"memory": 3e9, "disk": 1e9}
