@@ -59,6 +59,7 @@ def main() -> int:
 
 def measured(quick: bool, threads: int, limit: float | None) -> dict[str, Any]:
     """Measure the top 5, by a memory plan."""
+    import atlas_pyhessian
     import torch
     import transformers
     import yaml
@@ -81,8 +82,6 @@ def measured(quick: bool, threads: int, limit: float | None) -> dict[str, Any]:
     model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
     tokens = torch.randint(0, config.vocab_size, (ITEMS, TOKENS))
     target = _Target(model, tokens)
-    import atlas_pyhessian
-
     card = yaml.safe_load((Path(atlas_pyhessian.__file__).parent / "atlas-plugin.yaml").read_text("utf-8"))
     asked: dict[str, Any] = {"top_k": TOP_K, "fresh_starts": 0, "trace": False}
     if limit is not None:
@@ -154,11 +153,11 @@ class _Target:
         return [Batch({"input_ids": part}, float(part.shape[0] * (part.shape[1] - 1))) for part in parts]
 
     def loss_sum(self, batch: Any) -> Any:
-        import torch
+        from atlas_huggingface.cross_entropy import cross_entropy_sum
 
         ids = batch.inputs["input_ids"]
-        logits = self.module(input_ids=ids, use_cache=False).logits[:, :-1].float()
-        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="sum")
+        logits = self.module(input_ids=ids, use_cache=False).logits
+        return cross_entropy_sum(logits[:, :-1], ids[:, 1:], ignore_index=-100)
 
 
 # The process, held and watched
