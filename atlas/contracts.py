@@ -174,8 +174,16 @@ class TargetSource(Protocol):
         """
         ...
 
-    def open(self, params: Mapping[str, Any], *, threads: int) -> Target:
+    def open(
+        self, params: Mapping[str, Any], *, threads: int, loss_terms: Mapping[str, LossTerm] = ...
+    ) -> Target:
         """Open the target without network.
+
+        Args:
+            params: What `fetch` returned.
+            threads: Threads granted.
+            loss_terms: The terms, of whichever plugin, that the parameters name where the card says
+                `x-atlas-kind: loss_terms`; not given where they name none.
 
         Raises:
             BadInput: The files are missing, damaged or of a refused format.

@@ -81,6 +81,16 @@ def test_a_plain_target_is_a_series_of_one_without_a_label(atlas: Atlas) -> None
     assert json.loads(view.read("raw/weigh/facts.json"))["target.grams"] == "3.0"
 
 
+def test_a_target_gets_the_loss_terms_that_its_parameters_name(atlas: Atlas) -> None:
+    one = MANIFEST.replace("target: brass, params: {against: single}", "target: single")
+    atlas.write("m.yaml", one.replace("path: light/b}", "path: light/b, loss: {tare: 0.5}}"))
+    assert atlas("run", "m.yaml").code == 0
+
+    (run,) = (atlas.folder / "runs").iterdir()
+
+    assert [q.value for _, q in open_record(run).quantities()] == [2.5]
+
+
 def test_the_plan_names_the_members_and_the_resolved_manifest_repeats_them(atlas: Atlas) -> None:
     atlas.write("m.yaml", MANIFEST)
     planned = atlas("plan", "m.yaml").out

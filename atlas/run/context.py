@@ -17,6 +17,7 @@ from atlas.catalog import Offer
 from atlas.contracts import AwaitAnswer, Slice, Target, TargetSource
 from atlas.errors import AtlasError, BadInput, InstrumentFailed, PluginFault
 from atlas.host import Host
+from atlas.manifest.structure import annotated
 from atlas.quantities import Quantity
 from atlas.randomness import RandomStreams
 from atlas.record import canonical_json
@@ -124,6 +125,12 @@ class Context:
 
     def _open(self, wanted: TargetRequest) -> Target:
         source: TargetSource = self._load("targets", wanted.use)
+        named = annotated(
+            self._host.catalog.find("targets", wanted.use).params, wanted.params, "x-atlas-kind"
+        )
+        terms = {name: self._load(kind, name) for _, name, kind in named if kind == "loss_terms"}
+        if terms:
+            return source.open(wanted.params, threads=self.threads, loss_terms=terms)
         return source.open(wanted.params, threads=self.threads)
 
     def load(self, kind: str, name: str) -> Any:

@@ -7,7 +7,7 @@ import torch
 from atlas_huggingface.masked_lm import Masking
 from atlas_huggingface.plugin import atlas_targets
 
-from atlas.contracts import StimulusItem
+from atlas.contracts import LossTerm, StimulusItem
 from atlas.errors import BadInput
 
 ITEMS = [
@@ -253,6 +253,38 @@ def test_a_model_that_gives_no_single_label_is_refused(tmp_path, opened, tiny, s
     save_tokenizer(tmp_path)
     with pytest.raises(BadInput, match=f"the model does {setting['problem_type']}"):
         opened(tmp_path, **CASES["bert classes"])
+
+
+# Loss terms
+
+
+def _entropy(outputs):
+    log = outputs.logits.log_softmax(-1)
+    return -(log.exp() * log).sum()
+
+
+def test_a_loss_term_of_another_plugin_takes_part_in_the_loss(params):
+    source, own = atlas_targets()["hf"], params("bert classes")
+    term = LossTerm("entropy", "sequence-classification", _entropy, 1.0, "model", "-p log p", "none")
+    both = {**own, "loss": {"label": 1.0, "entropy": 0.5}}
+    found = source.open(both, threads=1, loss_terms={"entropy": term})
+    (batch,) = found.batches(ITEMS, batch_size=3, max_tokens=None)
+    plain = source.open(own, threads=1)
+    probabilities = plain.outputs(batch).softmax(-1)
+    expected = plain.loss_sum(batch) - 0.5 * (probabilities * probabilities.log()).sum()
+    torch.testing.assert_close(found.loss_sum(batch), expected)
+    assert found.facts["loss"] == "1 label + 0.5 entropy"
+    assert source.outline(both) is None
+
+
+def test_a_loss_term_of_another_task_is_refused(target, params):
+    with pytest.raises(BadInput, match="there is no loss term 'next-token'"):
+        target("bert masked", loss={"next-token": 1.0})
+    term = LossTerm("other", "causal-lm", _entropy, 1.0, "model", "", "none")
+    with pytest.raises(BadInput, match="'other' reads 'causal-lm', and the target's task is 'masked-lm'"):
+        atlas_targets()["hf"].open(
+            {**params("bert masked"), "loss": {"other": 1.0}}, threads=1, loss_terms={"other": term}
+        )
 
 
 # Heads

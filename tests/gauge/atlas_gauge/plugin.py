@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from atlas.contracts import Fragment, Instrument, Progress, ReportSection, StepContext
+from atlas.contracts import Fragment, Instrument, LossTerm, Progress, ReportSection, StepContext
 from atlas.hookspecs import hookimpl
 from atlas.quantities import Quantity
 from atlas.record import RunView
@@ -73,10 +73,14 @@ class WeightSource:
         """Leave everything where it is."""
         return params
 
-    def open(self, params: Mapping[str, Any], *, threads: int) -> Weight:
-        """Read the number, and say how many others are open."""
+    def open(
+        self, params: Mapping[str, Any], *, threads: int, loss_terms: Mapping[str, LossTerm] | None = None
+    ) -> Weight:
+        """Read the number, take the loss from it, and say how many others are open."""
         path = Path(params["path"], "grams.txt")
         weight = Weight(float(path.read_text()) * params["times"])
+        for name, term in (loss_terms or {}).items():
+            weight.grams += params["loss"][name] * float(term.function(None))
         weight.facts["others_open"] = str(len(OPEN))
         weight.facts["sha256:grams.txt"] = hashlib.sha256(path.read_bytes()).hexdigest()
         OPEN.add(weight)
@@ -92,6 +96,17 @@ def weigh(context: StepContext) -> None:
         grams = weight.grams - other.grams
         context.record(Quantity("grams", grams, 0.0, "exact", "gram", slice=label or "all"))
         del weight
+
+
+def tare(outputs: Any) -> Any:
+    """Return the gram."""
+    return -1.0
+
+
+@hookimpl
+def atlas_loss_terms() -> Mapping[str, LossTerm]:
+    """Offer the tare."""
+    return {"tare": LossTerm("tare", "weight", tare, 1.0, "model", "-1", "none")}
 
 
 @hookimpl

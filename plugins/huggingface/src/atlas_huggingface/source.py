@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from atlas.contracts import Progress
+from atlas.contracts import LossTerm, Progress
 from atlas.errors import BadInput
 from atlas_huggingface.cache import file_sha256, model_folder
 from atlas_huggingface.checkpoint import Checkpoint, find_checkpoint
 from atlas_huggingface.hub import bring_snapshot, find_snapshot, has_snapshot
 from atlas_huggingface.pull_list import listed
 from atlas_huggingface.pulling import pull
-from atlas_huggingface.tasks import TASKS, behaviour, make_target
+from atlas_huggingface.tasks import NO_TERMS, TASKS, behaviour, make_target
 
 if TYPE_CHECKING:
     import torch
@@ -46,8 +46,10 @@ class HuggingFaceSource:
             return {**params, "revision": folder.name, _FETCHED: str(folder)}
         return params
 
-    def open(self, params: Mapping[str, Any], *, threads: int) -> OutputTarget:
-        """Open the target without network.
+    def open(
+        self, params: Mapping[str, Any], *, threads: int, loss_terms: Mapping[str, LossTerm] = NO_TERMS
+    ) -> OutputTarget:
+        """Open the target without network; `loss_terms` may be of other plugins.
 
         Raises:
             BadInput: The files are missing, damaged, of a refused format, or do not fit.
@@ -82,13 +84,14 @@ class HuggingFaceSource:
             facts["device_name"] = torch.cuda.get_device_name(device)
         if vision is not None:
             facts["torchvision"] = f"left out, since it cannot be imported: {vision}"
-        return make_target(task, params, module, tokenizer, facts)
+        return make_target(task, params, module, tokenizer, facts, loss_terms)
 
     def outline(self, params: Mapping[str, Any]) -> Outline | None:
         """Return the target without its weights, from its configuration and tokenizer; see `Outline`.
 
         Returns:
-            None where the configuration is not on this machine, or lies in the weight file (GGUF).
+            None where the configuration is not on this machine, or lies in the weight file (GGUF), and
+            where the loss has terms of other plugins, which are not loaded yet.
 
         Raises:
             BadInput: The files are missing, of a refused format, or do not fit.
@@ -101,10 +104,11 @@ class HuggingFaceSource:
         from atlas_huggingface.model import outlined_model
         from atlas_huggingface.outline import Outline
 
-        if not _is_here(params):
+        task = TASKS[params.get("task", "causal-lm")]
+        foreign = set(params.get("loss", {})) - {term.name for term in task.terms}
+        if foreign or not _is_here(params):
             return None
         checkpoint = find_checkpoint(_locate(params)[0], allow_pickle=_allows_pickles(params))
-        task = TASKS[params.get("task", "causal-lm")]
         module = outlined_model(checkpoint, task, dtype=getattr(torch, params.get("dtype", "float32")))
         if module is None:
             return None

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from atlas.contracts import OutputTarget
 
-__all__ = ["TASKS", "Task", "behaviour", "make_target"]
+__all__ = ["NO_TERMS", "TASKS", "Task", "behaviour", "make_target"]
 
 
 @frozen
@@ -54,6 +54,10 @@ TASKS: Mapping[str, Task] = {
 }
 
 
+NO_TERMS: Mapping[str, LossTerm] = {}
+"""No terms but the task's own."""
+
+
 def behaviour(task: Task, module: torch.nn.Module, *, where: str) -> dict[str, str]:
     """Return facts of a module's arithmetic.
 
@@ -70,7 +74,12 @@ def behaviour(task: Task, module: torch.nn.Module, *, where: str) -> dict[str, s
 
 
 def make_target(
-    task: Task, params: Mapping[str, Any], module: torch.nn.Module, tokenizer: Any, facts: Mapping[str, str]
+    task: Task,
+    params: Mapping[str, Any],
+    module: torch.nn.Module,
+    tokenizer: Any,
+    facts: Mapping[str, str],
+    loss_terms: Mapping[str, LossTerm] = NO_TERMS,
 ) -> OutputTarget:
     """Return the target of a task.
 
@@ -80,11 +89,12 @@ def make_target(
         module: The model.
         tokenizer: Its tokenizer.
         facts: What the record must hold; the loss, and what the task knows, are added.
+        loss_terms: Terms that `loss` may name besides the task's own.
 
     Raises:
         BadInput: The model, the tokenizer or the parameters do not fit the task.
     """
-    objective = Objective(task.terms, params.get("loss", {}))
+    objective = _objective(task, params.get("loss", {}), loss_terms)
     loss = " + ".join(f"{weight:g} {name}" for name, weight in objective.active.items())
     stated = {**facts, "task": task.name, "loss": loss}
     if task.name == "causal-lm":
@@ -105,3 +115,16 @@ def make_target(
             fix="set `label` to the stimulus attribute that holds each item's label",
         )
     return Classifier(module, tokenizer, params["label"], objective, stated)
+
+
+def _objective(task: Task, weights: Mapping[str, float], others: Mapping[str, LossTerm]) -> Objective:
+    known = {**others, **{term.name: term for term in task.terms}}
+    named = [known[name] for name in weights if name in known]
+    for term in named:
+        if term.slot != task.name:
+            raise BadInput(
+                f"the loss term {term.name!r} reads {term.slot!r}, and the target's task is {task.name!r}",
+                where=f"loss.{term.name}",
+                fix=f"choose a term of slot {task.name!r}",
+            )
+    return Objective(named or task.terms, weights)
