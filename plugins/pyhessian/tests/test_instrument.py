@@ -222,3 +222,20 @@ def test_the_plugin_imports_neither_torch_nor_matplotlib():
         "p.atlas_report_sections(); sys.exit(bool({'torch', 'matplotlib', 'numpy'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_memory_that_cannot_suffice_is_refused_before_anything_is_computed(problem_and_hessian):
+    context = RecordingContext(
+        ProblemTarget(problem_and_hessian("mlp")[0]), fill(OFFER["params"], {"memory_gb": 0.01})
+    )
+    with pytest.raises(BadInput, match=r"nothing fits into the 0\.01 GiB of memory_gb"):
+        measure(context)
+    assert (context.checks, context.quantities) == ([], [])
+
+
+def test_the_memory_plan_and_its_arithmetic_are_recorded(run):
+    facts = run(trace=False, basis={"place": "disk"}, graph="recompute").facts
+    assert facts["memory.plan.one"].endswith("graphs built anew, freed memory reused, basis on disk")
+    terms, total = facts["memory.arithmetic.one"].split(" = ")
+    sizes = [float(term.split()[-1]) for term in terms.split(" + ")]
+    assert sum(sizes) == pytest.approx(float(total.split()[0]), abs=0.005 * len(sizes))
