@@ -302,8 +302,7 @@ def h200_xl(quick: bool) -> list[dict[str, Any]]:
 def two_gpus(quick: bool) -> list[dict[str, Any]]:
     """Products per second of all processes over those of one, at a fixed total batch of 64x128."""
     import torch.distributed as dist
-    from atlas_pyhessian.operators import HessianOperator
-    from atlas_pyhessian.operators.compiled import CompiledOperator
+    from atlas_pyhessian.operators import HessianOperator, IteratingOperator
     from atlas_pyhessian.operators.distributed import DataParallelOperator
     from attrs import evolve
 
@@ -328,11 +327,9 @@ def two_gpus(quick: bool) -> list[dict[str, Any]]:
             )
             for side, taken in (("all", own), ("one", part(ids))):
                 exact = HessianOperator(parameters, loss_sum, [taken], retain_graph=True)
-                operator: Any = CompiledOperator(exact, tf32=True) if tf32 else exact
-                if tf32:
-                    exact.release()
+                operator: Any = IteratingOperator(exact, "tf32-graph", print) if tf32 else exact
                 if side == "all":
-                    operator = DataParallelOperator(operator, taken.weight)
+                    operator = DataParallelOperator(operator, dist.group.WORLD)
                 dist.barrier()
                 times[side] = product_ms(operator, 10)
                 products[side] = operator.matvec(vector)

@@ -1,4 +1,4 @@
-"""Products and spectra over several processes against those of one process: real processes, over gloo."""
+"""A measurement by several processes against the exact Hessian: real processes, over gloo."""
 
 from __future__ import annotations
 
@@ -14,39 +14,32 @@ SCRIPT = """
 import json, sys
 import torch, torch.distributed as dist
 from conftest import build_problem
-from atlas_pyhessian.operators import HessianOperator
-from atlas_pyhessian.operators.distributed import DataParallelOperator
-from atlas_pyhessian.preparation import prepared
-from atlas_pyhessian.probes import Probes
-from atlas_pyhessian.sharded_basis import ShardedBasis
-from atlas_pyhessian.wu2000thickrestart import EigenRequest, thick_restart_lanczos
-from atlas.randomness import RandomStreams
+from atlas_pyhessian import Curvature
 
 dist.init_process_group("gloo")
 rank, world = dist.get_rank(), dist.get_world_size()
 problem, exact = build_problem("gpt2")
-mine = problem.batches[rank::world]
-with prepared(problem.module) as parameters:
-    local = HessianOperator(parameters, problem.loss_sum, mine, retain_graph=True)
-    operator = DataParallelOperator(local, sum(batch.weight for batch in mine))
-    vector = torch.linspace(-1, 1, operator.size, dtype=torch.float64)
-    error = float(torch.linalg.norm(operator.matvec(vector) - exact @ vector))
-    probes = Probes(RandomStreams(3), parameters.names, parameters.sizes, torch.float64, torch.device("cpu"))
-
-    def make_basis(capacity, size, storage):
-        return ShardedBasis(capacity, size, storage=storage, dtype=torch.float64, device=torch.device("cpu"))
-
-    spectrum = thick_restart_lanczos(
-        operator,
-        lambda i: probes.rademacher("start", i),
-        EigenRequest(top_k=4, tolerance=1e-8),
-        make_basis=make_basis,
-    )
+data = [{**b.inputs, "labels": b.inputs["input_ids"]} for b in problem.batches[rank::world]]
+curvature = Curvature(problem.module, None, data, seed=3, group=dist.group.WORLD)
+vector = torch.linspace(-1, 1, len(exact), dtype=torch.float64)
+error = float(torch.linalg.norm(curvature.operator.matvec(vector) - exact @ vector))
+result = curvature.spectrum(top_k=4, tolerance=1e-8)
+facts = curvature.loss()
 truth = torch.linalg.eigvalsh(exact)
-best = truth[truth.abs().argsort(descending=True)][:4].tolist()
+report = {
+    "error": error,
+    "truth": truth[truth.abs().argsort(descending=True)][:4].tolist(),
+    "values": [row["eigenvalue"] for row in result.spectrum],
+    "converged": all(row["converged"] for row in result.spectrum),
+    "loss": facts.loss,
+    "exact loss": float(problem.mean_loss().detach()),
+    "gradient": facts.gradient_norm,
+    "batches": len(facts.batch_losses),
+    "weight": facts.weight,
+    "held": curvature._spectrum.basis.size,
+}
 with open(f"{sys.argv[1]}/{rank}.json", "w") as file:
-    json.dump({"error": error, "values": spectrum.values, "best": best, "norm": spectrum.norm,
-               "converged": all(spectrum.converged), "held": spectrum.basis._rows.size}, file)
+    json.dump(report, file)
 dist.destroy_process_group()
 """
 
@@ -67,6 +60,9 @@ def test_processes_agree_with_the_exact_hessian_and_share_the_basis(tmp_path):
     assert first["error"] <= 1e-6
     assert first["converged"]
     assert first["values"] == second["values"]
-    for value, best in zip(first["values"], first["best"], strict=False):
-        assert abs(value - best) <= 1e-6 * first["norm"]
+    for value, true in zip(first["values"], first["truth"], strict=False):
+        assert abs(value - true) <= 1e-6 * abs(first["truth"][0])
     assert abs(first["held"] - second["held"]) <= 1
+    assert first["loss"] == pytest.approx(first["exact loss"], rel=1e-6)
+    assert first["gradient"] == second["gradient"]
+    assert (first["batches"], first["weight"]) == (3, 10.0)

@@ -15,7 +15,7 @@ from atlas_pyhessian.card_params import card_params
 from atlas_pyhessian.measurement import Measurement, measure_curvature
 from atlas_pyhessian.module_session import ModuleSession, SelfPreparingOperator, as_scipy
 from atlas_pyhessian.module_target import ModuleTarget
-from atlas_pyhessian.operators import MATRIX, Kind, LossFacts, LossOperator
+from atlas_pyhessian.operators import MATRIX, Kind, LossFacts, LossOperator, Products
 from atlas_pyhessian.parameters import Parameters
 from atlas_pyhessian.probes import Probes
 from atlas_pyhessian.results import Result
@@ -24,6 +24,7 @@ from atlas_pyhessian.spectrum import EigenRequest, Spectrum
 from atlas_pyhessian.table_rows import density_rows, spectrum_rows
 
 if TYPE_CHECKING:
+    import torch.distributed as dist
     from scipy.sparse.linalg import LinearOperator
 
 __all__ = ["Curvature"]
@@ -72,6 +73,9 @@ class Curvature:
             takes one, or all but the last where the module computes the loss.
         dtype: `target`, `float32` or `float64`: precision to widen to during a call.
         graph: `retained`, `recompute` or `auto`, which retains the graph of a single batch.
+        products: How to iterate on a CUDA device, as the card's `products`.
+        group: Processes started by `torchrun` that measure together, each with the same model and arguments
+            and with data of its own: `torch.distributed.group.WORLD`. They share the Lanczos basis.
         report: Told what is being done, products so far and the current relative error.
 
     Raises:
@@ -92,15 +96,23 @@ class Curvature:
         sample_dims: int | None = None,
         dtype: Literal["target", "float32", "float64"] = "target",
         graph: Literal["auto", "retained", "recompute"] = "auto",
+        products: Products = "auto",
+        group: dist.ProcessGroup | None = None,
         report: Callable[[str, int, float], None] | None = None,
     ) -> None:
         if not isinstance(model, torch.nn.Module):
             raise BadInput(f"the model is a {type(model).__name__}", fix="give a torch.nn.Module first")
         globs = [parameters] if isinstance(parameters, str) else list(parameters)
-        self._common = {"parameters": globs, "operator": operator, "dtype": dtype, "graph": graph}
+        self._common: dict[str, Any] = {
+            "parameters": globs,
+            "operator": operator,
+            "dtype": dtype,
+            "graph": graph,
+        }
+        self._common |= {"products": products}
         self._settings = Settings.from_params(card_params(self._common))
         target = ModuleTarget(model, loss, data, reduction=reduction, weight=weight, sample_dims=sample_dims)
-        self._session = ModuleSession(target, self._settings)
+        self._session = ModuleSession(target, self._settings, group)
         self._streams = RandomStreams(seed)
         self._report = report or (lambda what, products, error: None)
         self._asked: dict[str, Any] = {}
@@ -270,6 +282,7 @@ class Curvature:
                     settings,
                     purpose=_PURPOSE,
                     report=self._report,
+                    make_basis=self._session.make_basis(),
                     known=known,
                     results=self._results,
                 )
@@ -304,6 +317,7 @@ class Curvature:
                 "device": str(operator.device),
                 "seed": self._streams.seed,
                 "num_matvecs": operator.num_matvecs,
+                "products": "; ".join(self._session.notes) or "exact",
                 "torch": torch.__version__,
             },
             spectrum=tuple(spectrum_rows(_PURPOSE, found)),

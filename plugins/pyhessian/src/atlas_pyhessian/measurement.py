@@ -28,7 +28,7 @@ from atlas_pyhessian.deflation import Deflation, TraceSample
 from atlas_pyhessian.density import DensityPoint, density
 from atlas_pyhessian.golub1973nodes import Known
 from atlas_pyhessian.hutchinson1989trace import TraceEstimate
-from atlas_pyhessian.operators import IteratingOperator, LossOperator
+from atlas_pyhessian.operators import LossOperator
 from atlas_pyhessian.probes import Probes
 from atlas_pyhessian.recall import CountedOperator, Recall
 from atlas_pyhessian.restarts import MakeBasis, Restarts, load_spectrum, save_spectrum
@@ -178,7 +178,7 @@ def _spectrum(
         counted,
         draw,
         settings.request(operator.size, operator.dtype),
-        certifier=operator.certifier if isinstance(operator, IteratingOperator) else None,
+        certifier=getattr(operator, "certifier", None),
         make_basis=make_basis,
         first_product=first,
         segments=probes.sizes,

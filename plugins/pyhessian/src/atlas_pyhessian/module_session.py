@@ -10,13 +10,22 @@ import torch
 from attrs import define, field, frozen
 
 from atlas_pyhessian import reductions
+from atlas_pyhessian.basis import Basis
 from atlas_pyhessian.module_target import ModuleTarget
-from atlas_pyhessian.operators import HessianOperator, LossOperator, SymmetricOperator, output_operator
+from atlas_pyhessian.operators import (
+    HessianOperator,
+    LossOperator,
+    SymmetricOperator,
+    iterating,
+    output_operator,
+)
 from atlas_pyhessian.parameters import Parameters
 from atlas_pyhessian.preparation import prepared
+from atlas_pyhessian.restarts import MakeBasis
 from atlas_pyhessian.settings import Settings
 
 if TYPE_CHECKING:
+    import torch.distributed as dist
     from scipy.sparse.linalg import LinearOperator
 
 __all__ = ["ModuleSession", "SelfPreparingOperator", "as_scipy"]
@@ -29,12 +38,16 @@ class ModuleSession:
     Attributes:
         target: Module, loss and data.
         settings: Which parameters, matrix, dtype and graph.
+        group: Processes that share the data and the basis; None for this one alone.
+        notes: What fast products are like, once they were made.
         operator: Made at the first use, and then always the same.
         generation: Counts how often the weights were found to differ from what they were at the last use.
     """
 
     target: ModuleTarget
     settings: Settings
+    group: dist.ProcessGroup | None = None
+    notes: list[str] = field(factory=list)
     operator: LossOperator | None = None
     generation: int = 0
     _weights: list[float] = field(factory=list)
@@ -52,7 +65,7 @@ class ModuleSession:
                 self.generation += 1
                 self.release()
             if self.operator is None:
-                self.operator = self._build(parameters)
+                self.operator = self._shared(self._build(parameters))
             try:
                 yield parameters, self.operator
             finally:
@@ -63,6 +76,30 @@ class ModuleSession:
         """Drop retained graphs."""
         if self.operator is not None:
             self.operator.release()
+
+    def make_basis(self) -> MakeBasis | None:
+        """Return what makes a Lanczos basis that the processes share; None where there is one process."""
+        group, operator = self.group, self.operator
+        if group is None or operator is None:
+            return None
+        from atlas_pyhessian.sharded_basis import ShardedBasis
+
+        dtype, device = operator.dtype, operator.device
+
+        def make(capacity: int, size: int, storage: torch.dtype) -> Basis:
+            return ShardedBasis(capacity, size, storage=storage, dtype=dtype, device=device, group=group)
+
+        return make
+
+    def _shared(self, exact: LossOperator) -> LossOperator:
+        """Return what to iterate with: fast products of this process, summed over all."""
+        count = len(self.target.batches)
+        operator = iterating(exact, self.settings.products, num_batches=count, note=self.notes.append)
+        if self.group is None:
+            return operator
+        from atlas_pyhessian.operators.distributed import DataParallelOperator
+
+        return DataParallelOperator(operator, self.group)
 
     def _build(self, parameters: Parameters) -> LossOperator:
         target, kind = self.target, self.settings.operator

@@ -26,7 +26,7 @@ class ShardedBasis(Basis):
         storage: dtype in which vectors are kept.
         dtype: Working dtype.
         device: Where this process' slice is kept.
-        group: The processes; None for all.
+        group: The processes.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class ShardedBasis(Basis):
         storage: torch.dtype,
         dtype: torch.dtype,
         device: torch.device,
-        group: dist.ProcessGroup | None = None,
+        group: dist.ProcessGroup,
     ) -> None:
         self._group = group
         self._size = size

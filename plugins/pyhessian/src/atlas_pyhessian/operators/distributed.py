@@ -8,9 +8,15 @@ they hold.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
+from attrs import frozen
 
+from atlas_pyhessian import reductions
+from atlas_pyhessian.operators.iterating import IteratingOperator
+from atlas_pyhessian.operators.loss_surface import LossFacts, LossOperator, LossSurface, repeated_product
 from atlas_pyhessian.operators.symmetric import SymmetricOperator
 
 __all__ = ["DataParallelOperator"]
@@ -21,18 +27,18 @@ class DataParallelOperator:
 
     Args:
         local: The operator of this process' micro-batches.
-        weight: Their scored tokens.
-        group: The processes; None for all.
+        group: The processes.
     """
 
-    def __init__(
-        self, local: SymmetricOperator, weight: float, *, group: dist.ProcessGroup | None = None
-    ) -> None:
+    def __init__(self, local: LossOperator, group: dist.ProcessGroup) -> None:
         self.local = local
-        self._group = group
+        self.group = group
+        weight = local.surface.weight
         total = torch.tensor([weight], dtype=torch.float64, device=local.device)
         dist.all_reduce(total, group=group)
         self._share = weight / float(total)
+        exact = local.certifier if isinstance(local, IteratingOperator) else None
+        self.certifier = None if exact is None else _Sum(exact, self._share, group)
 
     @property
     def size(self) -> int:
@@ -54,9 +60,75 @@ class DataParallelOperator:
         """Products computed so far; all processes together make one."""
         return self.local.num_matvecs
 
+    @property
+    def surface(self) -> LossSurface:
+        """This process' part of the loss."""
+        return self.local.surface
+
+    def losses(self) -> tuple[float, ...]:
+        """Return the mean loss of each micro-batch of each process in turn, nothing kept."""
+        return tuple(loss for part in self._gathered(self.local.losses()) for loss in part)
+
+    def facts(self) -> LossFacts:
+        """Evaluate loss and gradient of all micro-batches; raises as `LossSurface.value_and_gradient`."""
+        surface = self.local.surface
+        losses, gradient = surface.value_and_gradient()
+        dist.all_reduce(gradient.mul_(self._share), group=self.group)
+        weights = tuple(batch.weight for batch in surface.batches)
+        parts = self._gathered(tuple(zip(weights, losses, strict=True)))
+        pairs = [pair for part in parts for pair in part]
+        total = sum(weight for weight, _ in pairs)
+        mean = sum(weight * loss for weight, loss in pairs) / total
+        return LossFacts(mean, reductions.norm(gradient), total, tuple(loss for _, loss in pairs))
+
     def matvec(self, vector: torch.Tensor, *, out: torch.Tensor | None = None) -> torch.Tensor:
         """Return the product with `vector`, `[n]` to `[n]`, the same in every process."""
-        result = self.local.matvec(vector, out=out)
-        result.mul_(self._share)
-        dist.all_reduce(result, group=self._group)
+        return _Sum(self.local, self._share, self.group).matvec(vector, out=out)
+
+    def repeated_matvec(self, vector: torch.Tensor, *, rtol: float = 1e-3) -> torch.Tensor:
+        """Return a product that was computed twice on graphs built anew, after comparing the two."""
+        return repeated_product(self, vector, rtol)
+
+    def release(self) -> None:
+        """Drop this process' retained graphs; the next product builds them again."""
+        self.local.release()
+
+    def _gathered(self, value: Any) -> list[Any]:
+        parts: list[Any] = [None] * dist.get_world_size(self.group)
+        dist.all_gather_object(parts, value, group=self.group)
+        return parts
+
+
+@frozen
+class _Sum:
+    """The sum over processes of a share of each one's matrix."""
+
+    local: SymmetricOperator
+    share: float
+    group: dist.ProcessGroup
+
+    @property
+    def size(self) -> int:
+        """Dimension n."""
+        return self.local.size
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating-point type of vectors."""
+        return self.local.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Device of this process' vectors."""
+        return self.local.device
+
+    @property
+    def num_matvecs(self) -> int:
+        """Products computed so far."""
+        return self.local.num_matvecs
+
+    def matvec(self, vector: torch.Tensor, *, out: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the product with `vector`, the same in every process."""
+        result = self.local.matvec(vector, out=out).mul_(self.share)
+        dist.all_reduce(result, group=self.group)
         return result

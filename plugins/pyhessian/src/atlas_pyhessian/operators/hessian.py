@@ -53,7 +53,7 @@ class HessianOperator:
         retain_graph: bool,
     ) -> None:
         self.parameters = parameters
-        self._surface = LossSurface(parameters, loss_sum, batches)
+        self.surface = LossSurface(parameters, loss_sum, batches)
         self._retain = retain_graph
         self._graphs: list[_Graph] | None = None
         self._functions: tuple[type, ...] | None = None
@@ -81,11 +81,11 @@ class HessianOperator:
 
     def losses(self) -> tuple[float, ...]:
         """Return the mean loss of each micro-batch by a forward pass, nothing kept."""
-        return self._surface.losses()
+        return self.surface.losses()
 
     def facts(self) -> LossFacts:
         """Evaluate loss and gradient once; raises as `LossSurface.facts`."""
-        return self._surface.facts()
+        return self.surface.facts()
 
     def matvec(self, vector: torch.Tensor, *, out: torch.Tensor | None = None) -> torch.Tensor:
         """Return the Hessian's product with `vector`, `[n]` to `[n]`.
@@ -100,12 +100,12 @@ class HessianOperator:
         """
         self._matvecs += 1
         result = torch.empty_like(vector) if out is None else out
-        self._accumulate(vector, range(len(self._surface.batches)), result)
+        self._accumulate(vector, range(len(self.surface.batches)), result)
 
         def part(number: int, product: torch.Tensor) -> torch.Tensor:
             return self._accumulate(vector, [number], product)
 
-        self._surface.require_finite_product("Hessian", result, part)
+        self.surface.require_finite_product("Hessian", result, part)
         return result
 
     def second_backward(self) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -113,7 +113,7 @@ class HessianOperator:
 
         It counts no product, checks nothing, and holds the first graphs of all micro-batches.
         """
-        graphs, tensors = [self._build(batch) for batch in self._surface.batches], self.parameters.tensors
+        graphs, tensors = [self._build(batch) for batch in self.surface.batches], self.parameters.tensors
 
         def product(vector: torch.Tensor) -> torch.Tensor:
             directions = self.parameters.views(vector)
@@ -143,7 +143,7 @@ class HessianOperator:
         product = repeated_product(self, vector, rtol)
         if self._functions:
             self.release()
-            require_whole_product(self._surface, self._functions, vector, product)
+            require_whole_product(self.surface, self._functions, vector, product)
         return product
 
     def release(self) -> None:
@@ -151,7 +151,7 @@ class HessianOperator:
         self._graphs = None
 
     def _build(self, batch: Batch) -> _Graph:
-        loss, gradients = self._surface.gradient(batch, graph=True)
+        loss, gradients = self.surface.gradient(batch, graph=True)
         if self._functions is None:
             self._functions = python_functions(loss)
             require_twice_differentiable(self._functions)
@@ -165,9 +165,9 @@ class HessianOperator:
 
     def _graph(self, number: int) -> _Graph:
         if not self._retain:
-            return self._build(self._surface.batches[number])
+            return self._build(self.surface.batches[number])
         if self._graphs is None:
-            self._graphs = [self._build(batch) for batch in self._surface.batches]
+            self._graphs = [self._build(batch) for batch in self.surface.batches]
         return self._graphs[number]
 
     def _accumulate(self, vector: torch.Tensor, numbers: Sequence[int], result: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,7 @@ from attrs import frozen
 from atlas.errors import BadInput
 from atlas_pyhessian.operators.compiled import CoarseOperator, CompiledOperator
 from atlas_pyhessian.operators.hessian import HessianOperator
-from atlas_pyhessian.operators.loss_surface import LossFacts, LossOperator
+from atlas_pyhessian.operators.loss_surface import LossFacts, LossOperator, LossSurface
 from atlas_pyhessian.operators.symmetric import SymmetricOperator
 from atlas_pyhessian.operators.traced import Untraceable
 
@@ -92,6 +92,11 @@ class IteratingOperator:
     def num_matvecs(self) -> int:
         """Products computed so far, exact ones included."""
         return self.exact.num_matvecs + (self._fast.num_matvecs if self._fast is not None else 0)
+
+    @property
+    def surface(self) -> LossSurface:
+        """The loss."""
+        return self.exact.surface
 
     def losses(self) -> tuple[float, ...]:
         """Return the mean loss of each micro-batch by a forward pass, nothing kept."""

@@ -41,6 +41,11 @@ class LossFacts:
 class LossOperator(SymmetricOperator, Protocol):
     """A curvature matrix of a loss: an operator that also knows its loss."""
 
+    @property
+    def surface(self) -> LossSurface:
+        """The loss."""
+        ...
+
     def losses(self) -> tuple[float, ...]:
         """Return the mean loss of each micro-batch by a forward pass, nothing kept."""
         ...
@@ -105,7 +110,14 @@ class LossSurface:
             return tuple(float(self._loss_sum(b)) / b.weight for b in self.batches)
 
     def facts(self) -> LossFacts:
-        """Evaluate loss and gradient once.
+        """Evaluate loss and gradient once; raises as `value_and_gradient`."""
+        losses, gradient = self.value_and_gradient()
+        weights = [batch.weight for batch in self.batches]
+        mean = sum(w * loss for w, loss in zip(weights, losses, strict=True)) / self.weight
+        return LossFacts(mean, reductions.norm(gradient), self.weight, losses)
+
+    def value_and_gradient(self) -> tuple[tuple[float, ...], torch.Tensor]:
+        """Return the mean loss of each micro-batch and the gradient of the whole loss, `[n]`.
 
         Raises:
             InstrumentFailed: A loss or a gradient is not finite; the message names the batch, and the
@@ -124,9 +136,7 @@ class LossSurface:
                     view += gradient
             if (name := parameters.first_non_finite(flat)) is not None:
                 raise InstrumentFailed(f"the gradient by {name} is not finite", where=self.place(number))
-        weights = [batch.weight for batch in self.batches]
-        mean = sum(w * loss for w, loss in zip(weights, losses, strict=True)) / self.weight
-        return LossFacts(mean, reductions.norm(flat), self.weight, tuple(losses))
+        return tuple(losses), flat
 
     def place(self, number: int) -> str:
         """Name a batch by its number and its items."""

@@ -112,7 +112,7 @@ class SandwichOperator:
     ) -> None:
         self.parameters = parameters
         self.name = name
-        self._surface = LossSurface(parameters, lambda batch: forward(batch)[1], batches)
+        self.surface = LossSurface(parameters, lambda batch: forward(batch)[1], batches)
         self._forward = forward
         self._make_middle = make_middle
         self._retain = retain_graph
@@ -141,11 +141,11 @@ class SandwichOperator:
 
     def losses(self) -> tuple[float, ...]:
         """Return the mean loss of each micro-batch by a forward pass, nothing kept."""
-        return self._surface.losses()
+        return self.surface.losses()
 
     def facts(self) -> LossFacts:
         """Evaluate loss and gradient once; raises as `LossSurface.facts`."""
-        return self._surface.facts()
+        return self.surface.facts()
 
     def matvec(self, vector: torch.Tensor, *, out: torch.Tensor | None = None) -> torch.Tensor:
         """Return the matrix' product with `vector`, `[n]` to `[n]`.
@@ -161,12 +161,12 @@ class SandwichOperator:
         """
         self._matvecs += 1
         result = torch.empty_like(vector) if out is None else out
-        self._accumulate(vector, range(len(self._surface.batches)), result)
+        self._accumulate(vector, range(len(self.surface.batches)), result)
 
         def part(number: int, product: torch.Tensor) -> torch.Tensor:
             return self._accumulate(vector, [number], product)
 
-        self._surface.require_finite_product(self.name, result, part)
+        self.surface.require_finite_product(self.name, result, part)
         return result
 
     def repeated_matvec(self, vector: torch.Tensor, *, rtol: float = 1e-3) -> torch.Tensor:
@@ -185,11 +185,11 @@ class SandwichOperator:
         """Build what a batch's products share; None where the outputs do not depend on the parameters."""
         tensors = self.parameters.tensors
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-            outputs, loss = self._forward(self._surface.batches[number])
-            loss = loss / self._surface.weight
+            outputs, loss = self._forward(self.surface.batches[number])
+            loss = loss / self.surface.weight
             if not (outputs.requires_grad and loss.requires_grad):
                 return None
-            _require_detour_free(outputs, loss, self.parameters, self._surface.place(number))
+            _require_detour_free(outputs, loss, self.parameters, self.surface.place(number))
             middle = self._make_middle(outputs, loss)
             dummy = torch.zeros_like(outputs, requires_grad=True)
             shares = torch.autograd.grad(outputs, tensors, dummy, create_graph=True, allow_unused=True)
@@ -201,7 +201,7 @@ class SandwichOperator:
         if not self._retain:
             return self._build(number)
         if self._graphs is None:
-            self._graphs = [self._build(i) for i in range(len(self._surface.batches))]
+            self._graphs = [self._build(i) for i in range(len(self.surface.batches))]
         return self._graphs[number]
 
     def _accumulate(self, vector: torch.Tensor, numbers: Sequence[int], result: torch.Tensor) -> torch.Tensor:
