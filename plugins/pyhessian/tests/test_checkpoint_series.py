@@ -63,6 +63,9 @@ def test_checkpoints_share_their_draws_and_form_a_table(run):
     assert (first["position"], first["label"], first["step"], first["slice"]) == (1, "step1", 1, "one")
     for name in ("lambda_max", "lambda_min", "trace", "trace_standard_error", "trace_high", "loss"):
         assert second[name] == pytest.approx(2 * first[name], rel=1e-9), name
+    for name in ("lambda_max", "lambda_min"):
+        assert first[f"{name}_residual"] == context.value(name, "step1").uncertainty
+    assert first["trace_low"] == context.value("trace", "step1").low
     assert {row["slice"] for row in context.tables["spectrum"]} == {"step1", "step2"}
     assert "same start vectors and probes" in context.facts["series.draws"]
 

@@ -13,6 +13,7 @@ import torch
 
 from atlas.contracts import Prospect
 from atlas.errors import BadInput
+from atlas_pyhessian.blocks import find_blocks
 from atlas_pyhessian.memory.planner import GIB, MemoryPlan
 from atlas_pyhessian.memory.products import Products, expected_products
 from atlas_pyhessian.memory.provision import Provision
@@ -45,7 +46,8 @@ def estimate(prospect: Prospect) -> Iterator[str]:
         provision = Provision(
             settings, outline, parameters, _existing(prospect.folder), notes.append, loaded=False
         )
-        products = expected_products(settings, parameters.size)
+        blocks = find_blocks(parameters, settings.blocks.by) if settings.blocks is not None else ()
+        products = expected_products(settings, parameters.size, num_blocks=len(blocks))
         found: dict[str, list[MemoryPlan]] = {}
         try:
             for part in prospect.slices:
