@@ -23,7 +23,7 @@ data = [{**b.inputs, "labels": b.inputs["input_ids"]} for b in problem.batches[r
 curvature = Curvature(problem.module, None, data, seed=3, group=dist.group.WORLD)
 vector = torch.linspace(-1, 1, len(exact), dtype=torch.float64)
 error = float(torch.linalg.norm(curvature.operator.matvec(vector) - exact @ vector))
-result = curvature.spectrum(top_k=4, tolerance=1e-8)
+result = curvature.spectrum(top_k=4, tolerance=1e-5)
 facts = curvature.loss()
 truth = torch.linalg.eigvalsh(exact)
 report = {
@@ -46,7 +46,10 @@ dist.destroy_process_group()
 
 @pytest.mark.slow
 def test_processes_agree_with_the_exact_hessian_and_share_the_basis(tmp_path):
-    """Micro-batches of 5, 3 and 2 scored tokens on two processes: weighted by tokens, not by batches."""
+    """Micro-batches of 5, 3 and 2 scored tokens on two processes: weighted by tokens, not by batches.
+
+    The loss of transformers is computed in float32, which bounds what can be certified.
+    """
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
