@@ -9,7 +9,13 @@ from attrs import frozen
 
 from atlas_pyhessian.basis import Basis
 
-__all__ = ["EigenRequest", "SegmentImage", "Spectrum", "default_basis_size", "wanted"]
+__all__ = ["SHORT", "EigenRequest", "SegmentImage", "Spectrum", "default_basis_size", "wanted"]
+
+
+SHORT = 1_000_000
+"""Length up to which vectors are cheap, so that more of them are kept and more products spent on doubt."""
+
+_SHORT_BASIS = 32
 
 
 @frozen
@@ -21,7 +27,7 @@ class EigenRequest:
         ends: Eigenvalues at each algebraic end besides.
         tolerance: Largest residual norm, relative to ||H|| (the largest Ritz value's magnitude).
         max_matvecs: Products allowed, verification included.
-        basis_size: Vectors kept, m; None for `default_basis_size`.
+        basis_size: Vectors kept, m; None for `default_basis_size`, or more where vectors are short.
         storage: dtype of the stored basis; None for the operator's own.
         fresh_starts: Fresh random vectors, in a row, that must find nothing new.
     """
@@ -37,6 +43,8 @@ class EigenRequest:
     def capacity(self, size: int) -> int:
         """Return how many vectors of length `size` the basis is to hold."""
         asked = self.basis_size or default_basis_size(self.top_k, self.ends)
+        if self.basis_size is None and size <= SHORT:
+            asked = max(asked, _SHORT_BASIS)
         return min(size, max(asked, min(size, self.top_k + 2 * self.ends) + 2))
 
 
