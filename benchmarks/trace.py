@@ -105,7 +105,7 @@ def gpt2(*, trained: bool) -> Any:
     torch.manual_seed(5)
     config = transformers.GPT2Config(
         vocab_size=24,
-        n_embd=6,
+        n_embd=4,
         n_layer=1,
         n_head=2,
         n_positions=12,

@@ -24,7 +24,8 @@ def signs(size, *key):
 
 def ritz(operator, segments=SEGMENTS, **options):
     """Return a basis far from convergence: its Ritz vectors are no eigenvectors."""
-    request = EigenRequest(**{"top_k": 3, "tolerance": 0.3, "fresh_starts": 0, "max_matvecs": 14} | options)
+    given = {"top_k": 2, "ends": 0, "basis_size": 8, "tolerance": 0.3, "fresh_starts": 0, "max_matvecs": 11}
+    request = EigenRequest(**given | options)
     return thick_restart_lanczos(operator, lambda i: signs(operator.size, 7, i), request, segments=segments)
 
 
@@ -72,9 +73,9 @@ def test_trace_frobenius_norm_and_tensors_are_unbiased_where_no_ritz_vector_conv
 
 
 def test_taking_vectors_out_after_the_product_is_as_good_as_before_it(dense):
-    """The scatter of the trace and of the Frobenius norm with 3 of 10 vectors taken out before."""
+    """The scatter of the trace and of the Frobenius norm where some of ten vectors are taken out before."""
     operator = dense(SPECTRUM)
-    spectrum = ritz(operator, tolerance=1e-6, max_matvecs=60)
+    spectrum = ritz(operator, top_k=3, ends=1, basis_size=None, tolerance=1e-6, max_matvecs=60)
     ways = (Deflation.of_eigenvectors(spectrum), Deflation.whole(spectrum))
     estimates = [
         trace(operator, lambda i: signs(operator.size, i), rel_se=None, max_probes=400, deflation=way)
@@ -82,7 +83,7 @@ def test_taking_vectors_out_after_the_product_is_as_good_as_before_it(dense):
     ]
     for name in ("trace", "frobenius_squared"):
         after, before = (getattr(one, name).standard_error for one in estimates)
-        assert after == pytest.approx(before, rel=0.05)
+        assert after <= 1.1 * before
 
 
 def test_a_densitys_first_product_is_the_probe_itself(dense):
