@@ -99,6 +99,12 @@ def test_a_block_is_a_sub_block_of_the_exact_hessian(problem_and_hessian, proble
             )
 
 
+def test_a_block_has_no_blocks_of_its_own():
+    settings = Settings.from_params(fill(OFFER["params"], {"blocks": "layers", "along": ["gradient"]}))
+    own = settings.blocks.applied_to(settings)
+    assert (own.blocks, own.along, own.density) == (None, (), None)
+
+
 def test_a_step_measures_blocks_beside_the_whole(problem_and_hessian):
     problem, _ = problem_and_hessian("gpt2")
     context = RecordingContext(ProblemTarget(problem), fill(OFFER["params"], {"blocks": "layers"}))

@@ -79,6 +79,30 @@ def test_several_slices_are_keyed_by_checkpoint_and_slice(run):
     ]  # fmt: skip
 
 
+def test_the_checkpoint_that_a_direction_leads_to_is_measured_without_it(problem_and_hessian):
+    """A way from each checkpoint to the last is natural, and the last has none."""
+    problem = problem_and_hessian("mlp")[0]
+
+    class WithEnd(SeriesContext):
+        def target(self, name=None):
+            return ProblemTarget(problem)
+
+        def targets(self):
+            away = scaled(problem, 1.0)
+            with torch.no_grad():
+                next(away.module.parameters()).add_(0.1)
+            yield "away", ProblemTarget(away)
+            yield "end", ProblemTarget(scaled(problem, 1.0))
+
+    params = fill(OFFER["params"], {"along": ["end", "gradient"], "trace": False})
+    context = WithEnd(ProblemTarget(problem), params)
+    context.slices = SLICES[:1]
+    measure(context)
+    rows = [(row["slice"], row["direction"]) for row in context.tables["directions"]]
+    assert rows == [("away", "end"), ("away", "gradient"), ("end", "gradient")]
+    assert "has the same weights" in context.facts["along.end.end"]
+
+
 def test_one_checkpoint_is_alive_at_a_time(run):
     assert run(("a", 1.0), ("b", 1.0), ("c", 1.0), trace=False).alive == [1, 1, 1]
 

@@ -9,7 +9,7 @@ from atlas.contracts import Slice, StepContext, Target
 from atlas.errors import AtlasError
 from atlas.quantities import Quantity
 from atlas_pyhessian.identity import identity
-from atlas_pyhessian.lines import GRADIENT, line_to
+from atlas_pyhessian.lines import GRADIENT, Line, SameWeights, line_to
 from atlas_pyhessian.memory.provision import Provision
 from atlas_pyhessian.parameters import Parameters
 from atlas_pyhessian.preparation import prepared
@@ -72,11 +72,14 @@ def _measure_member(
             identity(context, target, parameters),
             lambda text: context.check("states kept by an interrupted attempt", True, text),
         )
-        lines = {
-            name: line_to(parameters, context.target(name).module, name)
-            for name in settings.along
-            if name != GRADIENT
-        }
+        lines: dict[str, Line] = {}
+        for name in (name for name in settings.along if name != GRADIENT):
+            try:
+                lines[name] = line_to(parameters, context.target(name).module, name)
+            except SameWeights as error:
+                if not label:
+                    raise
+                context.fact(f"along.{name}.{label}", f"not measured: {error.what}")
         provision = Provision(
             settings, target, parameters, context.scratch, lambda text: context.fact("memory.note", text)
         )

@@ -29,6 +29,7 @@ __all__ = [
     "Line",
     "MeasuredLine",
     "PathPoint",
+    "SameWeights",
     "along_quantities",
     "line_to",
     "measure_lines",
@@ -42,6 +43,10 @@ POSITIONS = (0.0, 0.125, 0.25, 0.5, 0.75, 1.0)
 """Where the loss is evaluated on the way to the other checkpoint; close to here the model should hold."""
 
 _SHOWN = 6
+
+
+class SameWeights(BadInput):
+    """The other checkpoint is this one."""
 
 
 @frozen
@@ -114,7 +119,8 @@ def line_to(parameters: Parameters, other: torch.nn.Module, name: str) -> Line:
         name: What messages call it.
 
     Raises:
-        BadInput: Names or shapes differ, or nothing else does.
+        SameWeights: Nothing differs.
+        BadInput: Names or shapes differ, or weights are not finite.
     """
     there = dict(other.named_parameters(remove_duplicate=False))
     wrong = []
@@ -138,7 +144,7 @@ def line_to(parameters: Parameters, other: torch.nn.Module, name: str) -> Line:
         raise BadInput(f"the target {name!r} holds weights that are not finite", where="along")
     distance = reductions.norm(flat)
     if not distance:
-        raise BadInput(
+        raise SameWeights(
             f"the target {name!r} has the same weights: there is no direction to it",
             where="along",
             fix="name another checkpoint",

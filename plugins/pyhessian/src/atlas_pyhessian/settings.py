@@ -78,6 +78,8 @@ class BlockSettings:
             basis_size=settings.basis_size or default_basis_size(settings.top_k, settings.ends),
             trace=self.trace,
             density=None,
+            blocks=None,
+            along=(),
         )
 
 

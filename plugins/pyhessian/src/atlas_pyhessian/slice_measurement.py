@@ -14,7 +14,7 @@ from atlas.contracts import Batch, Slice, StepContext, Target
 from atlas.quantities import Quantity
 from atlas_pyhessian.blocks import block_row, find_blocks, measure_block
 from atlas_pyhessian.library import LibraryResult, library_quantities, run_library
-from atlas_pyhessian.lines import Line, along_quantities, measure_lines
+from atlas_pyhessian.lines import GRADIENT, Line, along_quantities, measure_lines
 from atlas_pyhessian.measurement import Measurement, measure_curvature
 from atlas_pyhessian.memory.planner import MemoryPlan
 from atlas_pyhessian.memory.provision import Provision
@@ -197,7 +197,8 @@ def _measure_directions(
 ) -> list[Quantity]:
     site.report("directions", operator.num_matvecs, 0.0)
     surface = LossSurface(site.parameters, site.target.loss_sum, batches)
-    measured = measure_lines(operator, surface, site.settings.along, site.lines, result.spectrum)
+    names = [name for name in site.settings.along if name == GRADIENT or name in site.lines]
+    measured = measure_lines(operator, surface, names, site.lines, result.spectrum)
     for line in measured:
         key = {"slice": site.part.key, "direction": line.name}
         tables.directions.append(key | line.row())
