@@ -166,6 +166,9 @@ def test_a_mask_depends_on_seed_and_item_and_not_on_order_or_company(target):
 
     assert labels(ITEMS, 3) == labels(ITEMS[::-1], 1)
     assert labels(ITEMS, 3) != labels(ITEMS, 3, target("bert masked", mask_rate=0.4, mask_seed=1))
+    alike = [StimulusItem(name, "air " * 12) for name in ("one", "two")]
+    one, two = labels(alike, 2).values()
+    assert one != two
 
 
 def test_the_share_of_masked_tokens_is_the_rate_and_every_item_has_one():
@@ -241,6 +244,20 @@ def test_an_item_that_ends_in_padding_is_refused_by_a_classifier(target):
     item = StimulusItem("odd", "it rains <pad>", {"tier": "foil"})
     with pytest.raises(BadInput, match="ends in the padding token"):
         target("gpt2 classes").batches([item], batch_size=1, max_tokens=None)
+
+
+def test_a_decoder_whose_configuration_names_no_padding_reads_padded_batches_like_single_items(
+    tmp_path, opened, tiny, save_tokenizer
+):
+    model = tiny("gpt2 classes")
+    model.config.pad_token_id = None
+    model.save_pretrained(tmp_path)
+    save_tokenizer(tmp_path)
+    found = opened(tmp_path, dtype="float64", **CASES["gpt2 classes"])
+    (whole,) = found.batches(ITEMS, batch_size=3, max_tokens=None)
+    single = found.batches(ITEMS, batch_size=1, max_tokens=None)
+    logits = torch.cat([found.outputs(batch) for batch in single])
+    torch.testing.assert_close(found.outputs(whole), logits, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize(
