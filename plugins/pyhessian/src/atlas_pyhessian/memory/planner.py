@@ -31,9 +31,10 @@ the first product, which the second is compared with, or the residual that faile
 _ALLOWANCE = 96 * MIB
 """For what kernels take within themselves, threads, and Python: 15 to 40 MiB were seen."""
 
-_GAPS = {True: 0.05, False: 0.7}
-"""Part of a product's small blocks that the allocator cannot reuse, by whether freed memory is given back: at
-most 4% was seen then, and 17% to 70% where it is kept."""
+_GAPS = {True: 0.05, False: 2.0}
+"""What the allocator cannot reuse, as a multiple of a product's small blocks, by whether freed memory is given
+back: at most 0.04 was seen then; where it is kept, 0.2 to 0.7 after one micro-batch, and up to 1.7 after many,
+whose gaps add up."""
 
 _DISK_RESERVE = GIB
 _BASIS_BYTES_PER_S = {"memory": 3e9, "disk": 1e9}
