@@ -194,7 +194,7 @@ def test_what_cannot_fit_is_refused_with_the_arithmetic():
     total = float(rows[-1][2])
     assert sum(parts) == pytest.approx(total, abs=0.005 * len(parts))
     assert total > 2
-    assert "memory_gb: 2.9" in (caught.value.fix or "")
+    assert "memory_gb: 3.3" in (caught.value.fix or "")
     assert "million entries" in (caught.value.fix or "")
 
 

@@ -24,17 +24,18 @@ __all__ = ["LONG_VECTORS", "Demand", "MemoryPlan", "choose"]
 GIB = 1 << 30
 MIB = 1 << 20
 
-LONG_VECTORS = 3
-"""Vectors as long as the model that are alive while a product is computed: the vector, its product, and
-the first product, which the second is compared with, or the residual that failed its verification."""
+LONG_VECTORS = 4
+"""Vectors as long as the model that are reckoned with while a product is computed: the vector, its product,
+the first product, which the second is compared with, or the residual that failed its verification; and a
+fourth, since up to most of one more was seen resident at the third product."""
 
 _ALLOWANCE = 96 * MIB
 """For what kernels take within themselves, threads, and Python: 15 to 40 MiB were seen."""
 
 _GAPS = {True: 0.05, False: 2.0}
-"""What the allocator cannot reuse, as a multiple of a product's small blocks, by whether freed memory is given
-back: at most 0.04 was seen then; where it is kept, 0.2 to 0.7 after one micro-batch, and up to 1.7 after many,
-whose gaps add up."""
+"""What the allocator cannot reuse, as a multiple of a product's small blocks, by whether freed memory is
+given back: at most 0.04 was seen then; where it is kept, 0.2 to 0.7 after one micro-batch, and up to 1.7
+after many, whose gaps add up."""
 
 _DISK_RESERVE = GIB
 _BASIS_BYTES_PER_S = {"memory": 3e9, "disk": 1e9}
@@ -229,7 +230,7 @@ def _refusal(demand: Demand, tried: list[MemoryPlan]) -> BadInput:
         f"  {'in all':<{width}}  {least.peak_bytes / GIB:7.2f} GiB, of {least.budget_bytes / GIB:.2f}"
     )
     over = least.peak_bytes - least.budget_bytes
-    fewer = demand.size - over // ((LONG_VECTORS + 1) * demand.width)  # the vectors and one gradient
+    fewer = demand.size - over // (LONG_VECTORS * demand.width)  # the vectors alone
     ways = (
         [f"memory_gb: {-(-least.peak_bytes * 10 // GIB) / 10:g}"] if demand.limited else ["a larger machine"]
     )
