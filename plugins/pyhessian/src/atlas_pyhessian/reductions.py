@@ -11,14 +11,20 @@ by one batched product.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import TypeVar
 
 import torch
 
 __all__ = ["add_combination", "combine", "dot", "norm", "project", "segment_dots"]
 
+T = TypeVar("T")
+
 _SCALAR_CHUNK = 1 << 18
-_STACK_CHUNK = 1 << 15
+_STACK_CHUNK = 1 << 16
+_WORTH_THREADS = 8
 _DEVICE_CHUNK = 1 << 26
 _DEVICE_ROW = 1 << 12
 
@@ -27,9 +33,26 @@ def _chunks(size: int, chunk: int) -> Iterator[slice]:
     return (slice(start, min(start + chunk, size)) for start in range(0, size, chunk))
 
 
-def _stack_chunk(stack: torch.Tensor) -> int:
-    """Return how many entries of each vector to multiply at a time; a device's launches must be worth it."""
-    return _STACK_CHUNK if stack.device.type == "cpu" else _DEVICE_CHUNK
+def _each(size: int, stack: torch.Tensor, work: Callable[[slice], T]) -> list[T]:
+    """Do something with each chunk of vectors as long as `size`, and return what came of it, in order.
+
+    On the CPU the threads that torch has been granted share the chunks: a chunk that fits the cache is too
+    short for torch to divide it among them. On a device launches must be worth it, and chunks are long.
+    """
+    if stack.device.type != "cpu":
+        return [work(part) for part in _chunks(size, _DEVICE_CHUNK)]
+    parts, threads = list(_chunks(size, _STACK_CHUNK)), torch.get_num_threads()
+    if threads == 1 or len(parts) < _WORTH_THREADS * threads:
+        return [work(part) for part in parts]
+    share = math.ceil(len(parts) / threads)
+    shares = [parts[start : start + share] for start in range(0, len(parts), share)]
+    found = _pool(threads).map(lambda own: [work(part) for part in own], shares)
+    return [value for values in found for value in values]
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="reductions")
 
 
 def dot(x: torch.Tensor, y: torch.Tensor) -> float:
@@ -65,17 +88,19 @@ def project(stack: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:
         stack: `[m, n]`, any floating dtype.
         vector: `[n]`, in the working dtype.
     """
-    total = torch.zeros(stack.shape[0], dtype=torch.float64, device=vector.device)
-    for part in _chunks(vector.numel(), _stack_chunk(stack)):
+
+    def part_of(part: slice) -> torch.Tensor:
         rows, piece = stack[:, part].to(vector.dtype), vector[part]
         if vector.device.type == "cpu":
-            total += (rows @ piece).double()
-            continue
+            return (rows @ piece).double()
         whole = piece.numel() - piece.numel() % _DEVICE_ROW
         batched = rows[:, :whole].view(stack.shape[0], -1, _DEVICE_ROW).transpose(0, 1)
         products = torch.bmm(batched, piece[:whole].view(-1, _DEVICE_ROW, 1))
-        total += products.double().sum(0).squeeze(1)
-        total += rows[:, whole:].double() @ piece[whole:].double()
+        return products.double().sum(0).squeeze(1) + rows[:, whole:].double() @ piece[whole:].double()
+
+    total = torch.zeros(stack.shape[0], dtype=torch.float64, device=vector.device)
+    for found in _each(vector.numel(), stack, part_of):
+        total += found
     return total.cpu()
 
 
@@ -88,8 +113,11 @@ def add_combination(vector: torch.Tensor, stack: torch.Tensor, coefficients: tor
         coefficients: `[m]`.
     """
     weights = coefficients.to(device=vector.device, dtype=vector.dtype)
-    for part in _chunks(vector.numel(), _stack_chunk(stack)):
+
+    def add(part: slice) -> None:
         vector[part] += weights @ stack[:, part].to(vector.dtype)
+
+    _each(vector.numel(), stack, add)
     return vector
 
 
@@ -102,5 +130,8 @@ def combine(stack: torch.Tensor, rotation: torch.Tensor, dtype: torch.dtype) -> 
         dtype: Precision of the multiplication.
     """
     weights = rotation.to(device=stack.device, dtype=dtype)
-    for part in _chunks(stack.shape[1], _stack_chunk(stack)):
+
+    def turn(part: slice) -> None:
         stack[: weights.shape[0], part] = (weights @ stack[:, part].to(dtype)).to(stack.dtype)
+
+    _each(stack.shape[1], stack, turn)
