@@ -125,7 +125,7 @@ def certified_top5(
     from atlas_pyhessian.deflation import Deflation
     from atlas_pyhessian.hutchinson1989trace import trace
     from atlas_pyhessian.operators import HessianOperator
-    from atlas_pyhessian.operators.compiled import CoarseOperator, CompiledOperator
+    from atlas_pyhessian.operators.compiled import CompiledOperator, coarse
     from atlas_pyhessian.probes import Probes
     from atlas_pyhessian.wu2000thickrestart import EigenRequest, thick_restart_lanczos
 
@@ -136,7 +136,7 @@ def certified_top5(
         torch.cuda.synchronize()
         started = time.perf_counter()
         exact: Any = HessianOperator(parameters, loss_sum, [batch], retain_graph=not replay)
-        fast: Any = CompiledOperator(exact, tf32=True) if replay else CoarseOperator(exact)
+        fast: Any = CompiledOperator(exact, tf32=True) if replay else coarse(exact)
         if replay:
             exact = CompiledOperator(exact, tf32=False)
         torch.cuda.synchronize()

@@ -17,9 +17,10 @@ import torch
 
 from atlas_pyhessian import reductions
 from atlas_pyhessian.operators.hessian import HessianOperator
+from atlas_pyhessian.operators.symmetric import OperatorView
 from atlas_pyhessian.operators.traced import align_products, trace_product
 
-__all__ = ["CoarseOperator", "CompiledOperator"]
+__all__ = ["CompiledOperator", "coarse"]
 
 Program = Callable[[torch.Tensor], torch.Tensor]
 """Takes a vector `[n]` and returns its product."""
@@ -38,42 +39,17 @@ def _matmul_precision(tf32: bool) -> Iterator[None]:
         torch.backends.cuda.matmul.allow_tf32 = before
 
 
-class CoarseOperator:
-    """The matrix of an exact operator, its matrix products in TF32; for models whose kernels are long.
+def coarse(exact: HessianOperator) -> OperatorView:
+    """Return an exact operator's matrix with matrix products in TF32, for models whose kernels are long.
 
     It takes no memory: the exact operator multiplies, from the same graphs, and counts the products.
-
-    Args:
-        exact: The operator whose matrix it is.
     """
 
-    def __init__(self, exact: HessianOperator) -> None:
-        self.exact = exact
-
-    @property
-    def size(self) -> int:
-        """Dimension n."""
-        return self.exact.size
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Floating-point type of vectors."""
-        return self.exact.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Device of vectors."""
-        return self.exact.device
-
-    @property
-    def num_matvecs(self) -> int:
-        """None of its own: the exact operator counts them."""
-        return 0
-
-    def matvec(self, vector: torch.Tensor, *, out: torch.Tensor | None = None) -> torch.Tensor:
-        """Return the product with `vector`, `[n]` to `[n]`, in `out` where given."""
+    def multiply(vector: torch.Tensor, out: torch.Tensor | None) -> torch.Tensor:
         with _matmul_precision(True):
-            return self.exact.matvec(vector, out=out)
+            return exact.matvec(vector, out=out)
+
+    return OperatorView(exact, multiply)
 
 
 class CompiledOperator:

@@ -12,12 +12,11 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from attrs import frozen
 
 from atlas_pyhessian import reductions
 from atlas_pyhessian.operators.iterating import IteratingOperator
 from atlas_pyhessian.operators.loss_surface import LossFacts, LossOperator, LossSurface, repeated_product
-from atlas_pyhessian.operators.symmetric import SymmetricOperator
+from atlas_pyhessian.operators.symmetric import OperatorView, SymmetricOperator
 
 __all__ = ["DataParallelOperator"]
 
@@ -37,8 +36,10 @@ class DataParallelOperator:
         total = torch.tensor([weight], dtype=torch.float64, device=local.device)
         dist.all_reduce(total, group=group)
         self._share = weight / float(total)
-        exact = local.certifier if isinstance(local, IteratingOperator) else None
-        self.certifier = None if exact is None else _Sum(exact, self._share, group)
+        self.certifier: OperatorView | None = None
+        if isinstance(local, IteratingOperator):
+            exact = local.certifier
+            self.certifier = OperatorView(exact, lambda vector, out: self._summed(exact, vector, out))
 
     @property
     def size(self) -> int:
@@ -83,7 +84,14 @@ class DataParallelOperator:
 
     def matvec(self, vector: torch.Tensor, *, out: torch.Tensor | None = None) -> torch.Tensor:
         """Return the product with `vector`, `[n]` to `[n]`, the same in every process."""
-        return _Sum(self.local, self._share, self.group).matvec(vector, out=out)
+        return self._summed(self.local, vector, out)
+
+    def _summed(
+        self, part: SymmetricOperator, vector: torch.Tensor, out: torch.Tensor | None
+    ) -> torch.Tensor:
+        result = part.matvec(vector, out=out).mul_(self._share)
+        dist.all_reduce(result, group=self.group)
+        return result
 
     def repeated_matvec(self, vector: torch.Tensor, *, rtol: float = 1e-3) -> torch.Tensor:
         """Return a product that was computed twice on graphs built anew, after comparing the two."""
@@ -97,38 +105,3 @@ class DataParallelOperator:
         parts: list[Any] = [None] * dist.get_world_size(self.group)
         dist.all_gather_object(parts, value, group=self.group)
         return parts
-
-
-@frozen
-class _Sum:
-    """The sum over processes of a share of each one's matrix."""
-
-    local: SymmetricOperator
-    share: float
-    group: dist.ProcessGroup
-
-    @property
-    def size(self) -> int:
-        """Dimension n."""
-        return self.local.size
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Floating-point type of vectors."""
-        return self.local.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Device of this process' vectors."""
-        return self.local.device
-
-    @property
-    def num_matvecs(self) -> int:
-        """Products computed so far."""
-        return self.local.num_matvecs
-
-    def matvec(self, vector: torch.Tensor, *, out: torch.Tensor | None = None) -> torch.Tensor:
-        """Return the product with `vector`, the same in every process."""
-        result = self.local.matvec(vector, out=out).mul_(self.share)
-        dist.all_reduce(result, group=self.group)
-        return result

@@ -6,13 +6,12 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
-from attrs import frozen
 
 from atlas.errors import BadInput
-from atlas_pyhessian.operators.compiled import CoarseOperator, CompiledOperator
+from atlas_pyhessian.operators.compiled import CompiledOperator, coarse
 from atlas_pyhessian.operators.hessian import HessianOperator
 from atlas_pyhessian.operators.loss_surface import LossFacts, LossOperator, LossSurface
-from atlas_pyhessian.operators.symmetric import SymmetricOperator
+from atlas_pyhessian.operators.symmetric import OperatorView
 from atlas_pyhessian.operators.traced import Untraceable
 
 __all__ = ["IteratingOperator", "Products", "iterating"]
@@ -22,37 +21,6 @@ Products = Literal["auto", "exact", "tf32", "tf32-graph", "tf32-fused"]
 
 _LONG_KERNELS = 500_000_000
 """Parameters from which a device is busy with each kernel longer than with launching the next."""
-
-
-@frozen
-class _Certifier:
-    """The exact products of an `IteratingOperator`, which counts them itself."""
-
-    exact: HessianOperator
-
-    @property
-    def size(self) -> int:
-        """Dimension n."""
-        return self.exact.size
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Floating-point type of vectors."""
-        return self.exact.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Device of vectors."""
-        return self.exact.device
-
-    @property
-    def num_matvecs(self) -> int:
-        """None of its own."""
-        return 0
-
-    def matvec(self, vector: torch.Tensor, *, out: torch.Tensor | None = None) -> torch.Tensor:
-        """Return the product with `vector`, `[n]` to `[n]`, in `out` where given."""
-        return self.exact.matvec(vector, out=out)
 
 
 class IteratingOperator:
@@ -68,10 +36,10 @@ class IteratingOperator:
 
     def __init__(self, exact: HessianOperator, products: Products, note: Callable[[str], None]) -> None:
         self.exact = exact
-        self.certifier: SymmetricOperator = _Certifier(exact)
+        self.certifier = OperatorView(exact, lambda vector, out: exact.matvec(vector, out=out))
         self._products = products
         self._note = note
-        self._fast: CoarseOperator | CompiledOperator | None = None
+        self._fast: OperatorView | CompiledOperator | None = None
 
     @property
     def size(self) -> int:
@@ -121,9 +89,9 @@ class IteratingOperator:
             self._fast = self._made()
         return self._fast.matvec(vector, out=out)
 
-    def _made(self) -> CoarseOperator | CompiledOperator:
+    def _made(self) -> OperatorView | CompiledOperator:
         if self._products == "tf32":
-            return CoarseOperator(self.exact)
+            return coarse(self.exact)
         made: str = self._products
         try:
             fast = CompiledOperator(self.exact, tf32=True, fuse=made == "tf32-fused")
