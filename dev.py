@@ -17,7 +17,11 @@ ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
-PUBLIC = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "plugins").glob("*/src/*"))]
+PUBLIC = [
+    str(path.relative_to(ROOT))
+    for path in sorted((ROOT / "plugins").glob("*/src/*"))
+    if path.suffix != ".egg-info"  # an older installation leaves them beside the packages
+]
 
 
 def install() -> None:
