@@ -4,7 +4,7 @@
 
 The six architectures are those of the plugin's tests, with 494 to 1,056 parameters, so that all
 eigenvalues of the exact Hessian are known. Second opinions are asked for the same five eigenvalues of
-largest magnitude: scipy's `eigsh` on a plain double backward, curvlinops, and hessian-eigenthings, where
+largest magnitude: scipy's `eigsh` on a plain double backward, and hessian-eigenthings, where
 `--eigenthings` names a folder it was installed in (`pip install --no-deps --target FOLDER
 hessian-eigenthings==1.0.0a5`). `--quick` takes fewer seeds and writes to a file of its own.
 """
@@ -134,39 +134,6 @@ def _eigsh(case: Any) -> Sequence[float]:
     return eigsh(hessian, k=TOP_K, which="LM", tol=1e-8, v0=start, return_eigenvectors=False).tolist()
 
 
-def _curvlinops(case: Any) -> Sequence[float]:
-    from curvlinops import HessianLinearOperator
-    from scipy.sparse.linalg import eigsh
-
-    total = sum(batch.weight for batch in case.batches)
-
-    class Whole(torch.nn.Module):
-        """The mean loss as a module's output, of which the library's loss function takes the mean."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = case.module
-
-        def forward(self, number: torch.Tensor) -> torch.Tensor:
-            return sum(case.loss_sum(batch) for batch in case.batches).reshape(1, 1) / total
-
-    class First(torch.nn.Module):
-        """The loss that is its input."""
-
-        reduction = "mean"
-
-        def forward(self, output: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-            return output.mean()
-
-    data = [(torch.zeros(1, 1, dtype=torch.float64), torch.zeros(1, 1, dtype=torch.float64))]
-    hessian = HessianLinearOperator(
-        Whole(), First(), list(case.module.parameters()), data, check_deterministic=False
-    )
-    start = np.random.default_rng(0).choice([-1.0, 1.0], hessian.shape[0])
-    found = eigsh(hessian.to_scipy(), k=TOP_K, which="LM", tol=1e-8, v0=start, return_eigenvectors=False)
-    return found.tolist()
-
-
 def _eigenthings(case: Any) -> Sequence[float]:
     from hessian_eigenthings import HessianOperator, lanczos
 
@@ -178,7 +145,6 @@ def _eigenthings(case: Any) -> Sequence[float]:
 
 OPINIONS: Mapping[str, tuple[str, Callable[[Any], Sequence[float]]]] = {
     "scipy": ("eigsh at tol 1e-8", _eigsh),
-    "curvlinops-for-pytorch": ("eigsh through curvlinops", _curvlinops),
     "hessian-eigenthings": ("lanczos of 100 steps", _eigenthings),
 }
 

@@ -14,7 +14,7 @@ from atlas.run.inventory import cpu_name
 
 __all__ = ["GRANTABLE", "child_environment", "machine_facts", "peak_memory"]
 
-GRANTABLE = ("CUBLAS_", "CUDA_", "MALLOC_", "MKL_", "OMP_", "PYTORCH_")
+GRANTABLE = ("CUBLAS_", "CUDA_", "GOMP_", "MALLOC_", "MKL_", "OMP_", "PYTORCH_")
 """Prefixes of the variables that a card may ask for: settings of allocators and numerical libraries."""
 
 _KEPT = {

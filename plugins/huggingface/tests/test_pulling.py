@@ -220,5 +220,5 @@ def test_smollm2_knows_the_capital_of_france():
         answer = target.module(**batch.inputs).logits[0, -1].argmax()
         loss = target.loss_sum(batch).item() / batch.weight
     assert target.facts["parameters"] == "134515008"
-    assert target._tokenizer.decode(answer) == " Paris"
+    assert target._reading.tokenizer.decode(answer) == " Paris"
     assert loss == pytest.approx(3.6916, abs=1e-3)  # measured apart from this code, on the GGUF file itself

@@ -149,32 +149,6 @@ def test_gauss_newton_is_the_hessian_of_what_is_linear_in_each_parameter(activat
             assert torch.allclose(straight.matvec(vector), bent.matvec(vector), atol=1e-13)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_products_equal_those_of_curvlinops(kind):
-    """Its mean over 7 and 2 samples is ours; its forward mode takes tanh, not SiLU."""
-    linops = pytest.importorskip("curvlinops")
-    torch.manual_seed(2)
-    module = torch.nn.Sequential(torch.nn.Linear(5, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3)).double()
-    data = [(torch.randn(size, 5).double(), torch.arange(size) % 3) for size in (7, 2)]
-    theirs = {"gauss_newton": linops.GGNLinearOperator, "empirical_fisher": linops.EFLinearOperator}[kind](
-        module, torch.nn.CrossEntropyLoss(), list(module.parameters()), data, check_deterministic=False
-    )
-    batches = tuple(Batch({"x": x, "y": y}, float(len(y))) for x, y in data)
-    case = Split(
-        module,
-        batches,
-        lambda b: module(b.inputs["x"]),
-        lambda z, b: torch.nn.functional.cross_entropy(z, b.inputs["y"], reduction="sum"),
-        1,
-    )
-    with prepared(module) as parameters:
-        operator = case.operator(kind, parameters)
-        vector = torch.randn(operator.size, dtype=torch.float64)
-        observed = operator.matvec(vector)
-    expected = theirs @ vector
-    assert torch.linalg.norm(observed - expected) <= 1e-12 * torch.linalg.norm(expected)
-
-
 def test_a_filter_gives_the_block(split):
     case = split("mlp")
     exact = case.exact("gauss_newton")[-27:, -27:]

@@ -102,35 +102,28 @@ def test_too_few_products_for_an_error_are_refused(dense, method):
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("deflated", [False, True])
 def test_both_estimates_are_unbiased_with_a_basis_that_has_not_converged(dense, method, deflated):
-    """1,000 seeds; the mean lies within four of its own standard errors."""
+    """300 seeds; the mean lies within four of its own standard errors."""
     operator = dense(INDEFINITE)
     spectrum = ritz(operator, tolerance=0.5) if deflated else None
     exact = {"trace": INDEFINITE.sum(), "frobenius_squared": (INDEFINITE**2).sum()}
-    found = [estimate(method, operator, seed, max_products=24, spectrum=spectrum) for seed in range(1000)]
+    found = [estimate(method, operator, seed, max_products=24, spectrum=spectrum) for seed in range(300)]
     for name, value in exact.items():
         errors = np.array([getattr(one, name).value for one in found]) - value
-        assert abs(errors.mean()) <= 4 * errors.std() / 1000**0.5
+        assert abs(errors.mean()) <= 4 * errors.std() / 300**0.5
 
 
-CASES = [
-    ("lm", None, 48),
-    ("lm", None, 96),
-    ("lm", 0.02, 96),
-    ("rest", None, 24),
-    ("rest", None, 96),
-    ("rest", 0.1, 96),
-]
+CASES = [("lm", None, 48), ("lm", 0.02, 96), ("rest", None, 24)]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(("kind", "rel_se", "max_products"), CASES)
 def test_intervals_cover_in_93_to_97_of_100(dense, method, kind, rel_se, max_products):
-    """2,000 seeds; the binomial standard error of the coverage is 0.5%."""
+    """600 seeds, within two binomial standard errors of 0.9%; `benchmarks/trace.py` takes 2,000."""
     spectrum = INDEFINITE if kind == "lm" else INDEFINITE[7:]
     operator = dense(spectrum)
     hits = []
-    for seed in range(2000):
+    for seed in range(600):
         found = estimate(method, operator, seed, rel_se=rel_se, max_products=max_products)
         hits.append(found.trace.low <= spectrum.sum() <= found.trace.high)
-    assert 0.93 <= np.mean(hits) <= 0.97
+    assert 0.93 - 0.018 <= np.mean(hits) <= 0.97 + 0.018
