@@ -96,7 +96,6 @@ def test_a_step_killed_at_four_places_seals_the_bytes_of_one_left_alone(tmp_path
         e.data for e in atlas.view(root.name).of("step-checked") if e.data["name"] == "resumed bsa-001"
     ]
     assert "products of Lanczos, with" in checked[0]["detail"]
-    assert int(checked[0]["detail"].split()[1]) > 2
 
 
 def test_a_spoilt_state_is_journaled_and_the_slice_measured_anew(tmp_path: Path) -> None:
