@@ -38,7 +38,8 @@ TUNED = {
 TOKENS = 64
 TOP_K = 5
 TOLERANCE = 1e-3
-BASIS = 12
+BASIS = 20
+JOB_BASIS = 12
 DENSITY = (4, 16)
 TRACE_PROBES = 32
 POWER_CAP = 230
@@ -178,8 +179,9 @@ def _product_seconds(action: Callable[[], object], repeats: int = 5) -> list[flo
 
 
 def ours(quick: bool, threads: int) -> dict[str, Any]:
-    """Certified top-5 with our engine."""
+    """Certified top-5 with our engine; each residual is computed again afterwards, by a product."""
     import torch
+    from atlas_pyhessian import reductions
     from atlas_pyhessian.operators import HessianOperator
     from atlas_pyhessian.wu2000thickrestart import EigenRequest, Spectrum, thick_restart_lanczos
 
@@ -192,7 +194,7 @@ def ours(quick: bool, threads: int) -> dict[str, Any]:
             top_k=TOP_K,
             ends=1,
             tolerance=TOLERANCE,
-            storage=torch.float32 if quick else torch.float16,
+            storage=torch.float32,
             basis_size=BASIS,
             fresh_starts=0,
         )
@@ -201,10 +203,15 @@ def ours(quick: bool, threads: int) -> dict[str, Any]:
             found.append(thick_restart_lanczos(operator, lambda i: probes.rademacher("start", i), request))
 
         wall, cpu = _seconds(solve)
-    spectrum = found[0]
+        spectrum, residuals = found[0], []
+        for position, value in enumerate(spectrum.ritz_values[: spectrum.num_verified]):
+            vector = spectrum.basis.vector(position)
+            image = operator.matvec(vector)
+            residuals.append(reductions.norm(torch.sub(image, vector, alpha=value)) / spectrum.norm)
     return {
         "values": spectrum.values,
-        "residuals": [r / spectrum.norm for r in spectrum.residual_norms],
+        "residuals": residuals,
+        "claimed": [r / spectrum.norm for r in spectrum.residual_norms],
         "converged": all(spectrum.converged),
         "matvecs": spectrum.num_matvecs,
         "wall": wall,
@@ -232,7 +239,7 @@ def job(quick: bool, threads: int) -> dict[str, Any]:
     asked = {
         "top_k": TOP_K,
         "tolerance": TOLERANCE,
-        "basis": {"size": BASIS},
+        "basis": {"size": JOB_BASIS, "dtype": "float32"},
         "trace": {"rel_se": 0.02, "max_probes": TRACE_PROBES},
         "density": {"probes": DENSITY[0], "steps": DENSITY[1]},
     }
@@ -488,13 +495,14 @@ def _model(sides: Sides) -> str:
 
 
 def products_top5(sides: Sides) -> dict[str, Any]:
-    """Products, verification included."""
+    """Products to certified pairs."""
     mine, theirs = sides("ours", tuned=True), sides("library", tuned=False)
     met = mine["matvecs"] <= 25 and mine["converged"] and theirs["matvecs"] >= 3 * mine["matvecs"]
     what = (
-        f"{_model(sides)}, 1x{TOKENS} tokens: products for the top 5 and both ends at verified residuals "
-        f"<= {TOLERANCE:g} of ||H|| (worst {max(mine['residuals']):.1e}); the library as shipped, worst "
-        f"residual {max(theirs['residuals']):.1e}"
+        f"{_model(sides)}, 1x{TOKENS} tokens: products for the top 5 and both ends, certified by the "
+        f"recurrence at residuals <= {max(mine['claimed']):.1e} of ||H|| with {BASIS} float32 vectors kept; "
+        f"a product each afterwards, not counted, gave {max(mine['residuals']):.1e}, and for the library as "
+        f"shipped {max(theirs['residuals']):.1e}"
     )
     return _row(
         "curvature.products_top5", what, mine["matvecs"], theirs["matvecs"], sides,
@@ -503,11 +511,11 @@ def products_top5(sides: Sides) -> dict[str, Any]:
 
 
 def residual_top5(sides: Sides) -> dict[str, Any]:
-    """Worst verified residual, relative to ||H||."""
+    """Worst residual by a product each, relative to ||H||."""
     mine, theirs = sides("ours", tuned=True), sides("library", tuned=False)
     return _row(
         "curvature.residual_top5",
-        f"{_model(sides)}, 1x{TOKENS} tokens: worst verified residual of the top 5, relative to ||H||",
+        f"{_model(sides)}, 1x{TOKENS} tokens: worst residual of the top 5 by a product each, over ||H||",
         max(mine["residuals"]), max(theirs["residuals"]), sides,
         unit="1", target=f"<= {TOLERANCE:g}", met=max(mine["residuals"]) <= TOLERANCE,
     )  # fmt: skip
@@ -518,7 +526,7 @@ def seconds_top5(sides: Sides) -> dict[str, Any]:
     mine, theirs = sides("ours", tuned=True), sides("library", tuned=False)
     return _row(
         "curvature.seconds_top5",
-        f"{_model(sides)}, 1x{TOKENS} tokens: wall seconds for the top 5, on our side with verification",
+        f"{_model(sides)}, 1x{TOKENS} tokens: wall seconds for the top 5, on our side with certificates",
         mine["wall"], theirs["wall"], sides,
         unit="s", target="<= 1/4 of the library's",
         met=None if sides.quick else mine["wall"] <= theirs["wall"] / 4,

@@ -1,4 +1,9 @@
-"""When wanted eigenpairs may be believed: explicit residuals, and outsiders that stay outside."""
+"""When wanted eigenpairs may be believed: their residuals, and outsiders that stay outside.
+
+Where products and stored vectors are exact to rounding, the recurrence H V = V T + r e_m^T is an identity
+in the numbers at hand, and `|r| |s_m|` of a Ritz vector V s is its residual: a product would only compute
+it again. Elsewhere each wanted vector is multiplied.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +11,13 @@ import math
 from collections.abc import Sequence
 
 import torch
-from attrs import frozen
 
 from atlas_pyhessian import reductions
 from atlas_pyhessian.operators import SymmetricOperator
 from atlas_pyhessian.ritz import RitzState
-from atlas_pyhessian.spectrum import SegmentImage
+from atlas_pyhessian.spectrum import Certified, SegmentImage
 
-__all__ = ["Verified", "clears", "unmatched", "verify"]
+__all__ = ["clears", "from_recurrence", "unmatched", "verify"]
 
 
 def clears(state: RitzState, chosen: Sequence[int], top_k: int, ends: int, slack: float) -> bool:
@@ -24,7 +28,8 @@ def clears(state: RitzState, chosen: Sequence[int], top_k: int, ends: int, slack
     smallest = min((abs(state.theta[i]) for i in chosen[:top_k]), default=math.inf)
     low = min(state.theta[i] for i in chosen)
     high = max(state.theta[i] for i in chosen)
-    for index in (outside[0], outside[-1]):
+    by_value = sorted(outside, key=lambda i: state.theta[i])
+    for index in (by_value[0], by_value[-1]):
         value, bound = state.theta[index], state.bounds[index]
         if abs(value) + bound > smallest + slack:
             return False
@@ -33,14 +38,27 @@ def clears(state: RitzState, chosen: Sequence[int], top_k: int, ends: int, slack
     return True
 
 
-@frozen
-class Verified:
-    """Explicit residuals of the wanted pairs; `failed` is the largest residual vector above the limit."""
+def from_recurrence(
+    state: RitzState, chosen: Sequence[int], error: float, segments: Sequence[int] = ()
+) -> Certified:
+    """Take Ritz values and residuals from the recurrence, which `error` bounds, without a product.
 
-    values: list[float]
-    residual_norms: list[float]
-    failed: torch.Tensor | None
-    images: tuple[SegmentImage, ...]
+    The product with a Ritz vector u is `theta u + s_m r`, which with the lengths of `segments` is summed by
+    segment.
+    """
+    images: list[SegmentImage] = []
+    if segments:
+        rest = torch.tensor(reductions.segment_dots(state.residual, state.residual, segments))
+        for index in chosen:
+            theta, last = state.theta[index], float(state.rotation[-1, index])
+            vector = state.basis.combination(state.rotation[:, index], out=state.spare)
+            own = torch.tensor(reductions.segment_dots(vector, vector, segments))
+            both = torch.tensor(reductions.segment_dots(vector, state.residual, segments))
+            squares = theta**2 * own + 2 * theta * last * both + last**2 * rest
+            images.append(SegmentImage(tuple((theta * own + last * both).tolist()), tuple(squares.tolist())))
+            state.spare = vector
+    values = tuple(state.theta[i] for i in chosen)
+    return Certified(values, tuple(state.bounds[i] + error for i in chosen), tuple(images))
 
 
 def verify(
@@ -49,11 +67,11 @@ def verify(
     chosen: Sequence[int],
     tolerance: float,
     segments: Sequence[int] = (),
-) -> Verified:
+) -> tuple[Certified, torch.Tensor | None]:
     """Take Rayleigh quotients and residuals of Ritz vectors by one product each.
 
     The residual of the recurrence is overwritten. With the lengths of `segments` each product is summed
-    by segment too.
+    by segment too. Beside the pairs comes the largest residual vector above the tolerance, if one is.
     """
     values: list[float] = []
     images: list[SegmentImage] = []
@@ -72,7 +90,7 @@ def verify(
         residual_norms.append(reductions.norm(product))
         if residual_norms[-1] > tolerance * state.norm and residual_norms[-1] == max(residual_norms):
             failed, state.spare = product, failed
-    return Verified(values, residual_norms, failed, tuple(images))
+    return Certified(tuple(values), tuple(residual_norms), tuple(images)), failed
 
 
 def unmatched(known: Sequence[float], now: Sequence[float], slack: float) -> int:

@@ -11,7 +11,7 @@ from atlas_pyhessian.basis import Basis
 from atlas_pyhessian.recall import structured
 from atlas_pyhessian.ritz import RitzState
 from atlas_pyhessian.savedstates import SavedState, SavedStates
-from atlas_pyhessian.spectrum import Spectrum
+from atlas_pyhessian.spectrum import Certified, Spectrum
 
 __all__ = ["MakeBasis", "Restarts", "RunningState", "Search", "load_spectrum", "save_spectrum"]
 
@@ -66,8 +66,7 @@ class RunningState:
         with self.saved.reading() as fill:
             for _ in range(count):
                 basis.append_stored(fill)
-            if not self.expanded:
-                fill(residual)
+            fill(residual)
         projected = torch.zeros(basis.capacity, basis.capacity, dtype=torch.float64)
         projected[:count, :count] = torch.tensor(facts["projected"], dtype=torch.float64).view(count, count)
         state = RitzState(
@@ -77,6 +76,8 @@ class RunningState:
             facts["residual_norm"],
             norm=facts["norm"],
             since_fresh=facts["since_fresh"],
+            defect=float(facts["defect"]),
+            locked=None if facts["locked"] is None else structured(Certified, facts["locked"]),
         )
         return state, Search(**facts["search"])
 
@@ -106,10 +107,9 @@ class Restarts:
             state: Basis, projected matrix and residual.
             search: The rest.
             spent: Products so far.
-            expanded: See `RunningState.expanded`; the residual vector is then not needed any more.
+            expanded: See `RunningState.expanded`.
         """
-        residual = [] if expanded else [state.residual]
-        size = state.basis.num_bytes + sum(vector.nbytes for vector in residual)
+        size = state.basis.num_bytes + state.residual.nbytes
         count = len(state.basis)
         if count == 0 or not self.states.due(size):
             return
@@ -122,11 +122,13 @@ class Restarts:
             "residual_norm": state.residual_norm,
             "norm": state.norm,
             "since_fresh": state.since_fresh,
+            "defect": str(state.defect),
+            "locked": None if state.locked is None else asdict(state.locked),
         }
 
         def vectors() -> Iterator[torch.Tensor]:
             yield from state.basis.stored()
-            yield from residual
+            yield state.residual
 
         self.states.save(_RUNNING, facts, vectors(), size)
 

@@ -12,9 +12,12 @@ from atlas.errors import InstrumentFailed
 from atlas_pyhessian import reductions
 from atlas_pyhessian.basis import Basis
 from atlas_pyhessian.operators import SymmetricOperator
-from atlas_pyhessian.spectrum import wanted
+from atlas_pyhessian.spectrum import Certified, wanted
 
 __all__ = ["RitzState", "continue_from", "expand", "kept_at_restart"]
+
+_ROTATION = 4
+"""Roundings that a restart adds to what the recurrence leaves out."""
 
 
 @define
@@ -23,6 +26,22 @@ class RitzState:
 
     The residual and `spare` take turns as the vector multiplied and its product: memory as long as the
     model is taken once, since an allocator that is asked for it at every step leaves gaps.
+
+    Attributes:
+        basis: Orthonormal vectors V, `[m]` of length n.
+        projected: V^T H V in its leading rows and columns, as measured.
+        residual: What continues the basis: H V = V T + residual e_m^T, but for `defect`.
+        residual_norm: Its length.
+        spare: Memory of another vector.
+        norm: Largest magnitude of a Ritz value so far.
+        since_fresh: Products since a random vector last joined the basis.
+        defect: Upper bound of what the recurrence leaves out, relative to ||H||; infinite where the stored
+            vectors are rounded coarsely or the residual was given up for another vector.
+        locked: The first vectors of the basis, which are certified and stay as they are, while others
+            are searched for beside them.
+        theta: Ritz values, the locked ones first.
+        rotation: Their vectors over the basis, by columns.
+        bounds: Their residual norms by the recurrence.
     """
 
     basis: Basis
@@ -32,24 +51,42 @@ class RitzState:
     spare: torch.Tensor | None = None
     norm: float = 0.0
     since_fresh: int = 0
+    defect: float = math.inf
+    locked: Certified | None = None
     theta: list[float] = field(factory=list)
     rotation: torch.Tensor = field(factory=lambda: torch.zeros(0, 0))
     bounds: list[float] = field(factory=list)
 
     def diagonalise(self) -> None:
-        """Solve the projected problem; residual bounds come from the last row (Paige 1971)."""
-        count = len(self.basis)
-        theta, self.rotation = torch.linalg.eigh(self.projected[:count, :count])
-        self.theta = theta.tolist()
-        self.bounds = (self.residual_norm * self.rotation[-1].abs()).tolist()
+        """Solve the projected problem, beside what is locked.
+
+        Residual bounds come from the last row (Paige 1971), and from the coupling to locked vectors.
+        """
+        count, locked = len(self.basis), self.locked or Certified((), ())
+        held = len(locked.values)
+        square = self.projected[:count, :count]
+        theta, free = torch.linalg.eigh(square[held:, held:])
+        coupling = square[:held, held:] @ free
+        self.rotation = torch.block_diag(torch.eye(held, dtype=free.dtype), free)
+        self.theta = [*locked.values, *theta.tolist()]
+        bounds = torch.cat([self.residual_norm * free[-1:], coupling]).square().sum(0).sqrt()
+        self.bounds = [*locked.residual_norms, *bounds.tolist()]
         self.norm = max(self.norm, *(abs(value) for value in self.theta))
 
     def restart(self, kept: Sequence[int]) -> None:
         """Replace the basis by the chosen Ritz vectors."""
-        self.basis.rotate(self.rotation[:, list(kept)].T)
+        columns = self.rotation[:, list(kept)]
+        count = len(self.basis)
+        square = columns.T @ self.projected[:count, :count] @ columns
+        self.basis.rotate(columns.T)
         self.projected.zero_()
-        for position, index in enumerate(kept):
-            self.projected[position, position] = self.theta[index]
+        self.projected[: len(kept), : len(kept)] = square
+        self.defect += _ROTATION * torch.finfo(self.residual.dtype).eps
+
+    def unlock(self) -> None:
+        """Let the locked vectors mix with the others again; the residual given up then is missing."""
+        self.locked, self.defect = None, math.inf
+        self.diagonalise()
 
 
 def expand(state: RitzState, operator: SymmetricOperator, product: torch.Tensor | None = None) -> None:

@@ -9,7 +9,15 @@ from attrs import frozen
 
 from atlas_pyhessian.basis import Basis
 
-__all__ = ["SHORT", "EigenRequest", "SegmentImage", "Spectrum", "default_basis_size", "wanted"]
+__all__ = [
+    "SHORT",
+    "Certified",
+    "EigenRequest",
+    "SegmentImage",
+    "Spectrum",
+    "default_basis_size",
+    "wanted",
+]
 
 
 SHORT = 1_000_000
@@ -57,12 +65,27 @@ class SegmentImage:
 
 
 @frozen
+class Certified:
+    """Wanted eigenpairs with their residuals.
+
+    Attributes:
+        values: Rayleigh quotients, by falling magnitude, `[p]`.
+        residual_norms: Upper bounds of `||H v - lambda v||` of unit vectors, `[p]`.
+        images: The products summed by segment; empty without segments.
+    """
+
+    values: tuple[float, ...]
+    residual_norms: tuple[float, ...]
+    images: tuple[SegmentImage, ...] = ()
+
+
+@frozen
 class Spectrum:
     """Verified extreme eigenpairs, largest magnitude first, and the Ritz basis that is left.
 
     Attributes:
         values: Rayleigh quotients of the wanted vectors, `[p]`.
-        residual_norms: `||H v - lambda v||` of unit vectors, by an explicit product each, `[p]`.
+        residual_norms: `||H v - lambda v||` of unit vectors, or upper bounds of it, `[p]`.
         converged: Whether each residual is within the tolerance, `[p]`.
         norm: Estimate of ||H||, the largest magnitude seen.
         exhausted: The basis spans the whole space, so that `ritz_values` are the whole spectrum.
@@ -74,8 +97,7 @@ class Spectrum:
         ritz_values: Ritz values of `basis`, the wanted first, `[m]`.
         ritz_residuals: Their residual norms, those beyond `p` by the recurrence, `[m]`.
         basis: The stored Ritz vectors.
-        images: Of the first `p` vectors of `basis`, by the same explicit products; empty unless
-            segments were given.
+        images: Of the first `p` vectors of `basis`; empty unless segments were given.
     """
 
     values: tuple[float, ...]
@@ -99,7 +121,7 @@ class Spectrum:
 
     @property
     def num_verified(self) -> int:
-        """How many of the basis' vectors, the first p, have explicit residuals."""
+        """How many of the basis' vectors, the first p, have certified residuals."""
         return len(self.values)
 
     @property

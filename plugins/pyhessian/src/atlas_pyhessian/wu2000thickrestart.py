@@ -3,15 +3,17 @@
 Wu and Simon 2000, "Thick-restart Lanczos method for large symmetric eigenvalue problems", SIAM J. Matrix
 Anal. Appl. 22(2). Every new vector is orthogonalised against the whole basis and the projected matrix is
 built from the coefficients so measured, not from the three-term recurrence, because stored vectors may
-be rounded to float16. The recurrence only decides when to stop: what is reported is the residual
-`||H v - lambda v||` of an extra product, which bounds the distance to an eigenvalue. Where that fails
-the tolerance, since every restart has rounded a float16 basis once more, the iteration goes on from the
+be rounded to float16. What is reported is the residual `||H v - lambda v||`, which bounds the distance
+to an eigenvalue: the recurrence's own where products and stored vectors are exact to a rounding that
+the tolerance does not notice, and that of an extra product elsewhere. Where an extra product fails the
+tolerance, since every restart has rounded a float16 basis once more, the iteration goes on from the
 explicit residual itself: of 40 slow spectra all then converged, and 20 did from random vectors.
 
 A Krylov space holds one vector of each eigenspace, so that a single start vector cannot see a repeated
 eigenvalue, and sees a tight cluster as one. `fresh_starts` guards against that: after convergence a
 fresh random vector joins the basis and the iteration goes on until the leading outsider is bounded away
-from the wanted set or has entered it, as often in a row without finding as is asked for.
+from the wanted set or has entered it, as often in a row without finding as is asked for. Pairs that the
+recurrence certified are locked meanwhile, and stay certified where nothing is found.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from attrs import evolve
 from atlas.errors import BadInput
 from atlas_pyhessian import reductions
 from atlas_pyhessian.basis import Basis
-from atlas_pyhessian.certificate import clears, unmatched, verify
+from atlas_pyhessian.certificate import clears, from_recurrence, unmatched, verify
 from atlas_pyhessian.operators import SymmetricOperator
 from atlas_pyhessian.restarts import MakeBasis, Restarts, Search
 from atlas_pyhessian.ritz import RitzState, continue_from, expand, kept_at_restart
@@ -35,6 +37,9 @@ __all__ = ["EigenRequest", "MakeBasis", "Spectrum", "default_basis_size", "thick
 
 _MARGIN = 0.85
 """Fraction of the tolerance at which the recurrence stops, so that the explicit residual passes."""
+
+_EXACT = 1e-6
+"""Rounding of a stored vector up to which the recurrence holds, and Ritz vectors need no product."""
 
 _FRESH_STEPS, _SHORT_FRESH_STEPS = 8, 16
 """Products after a fresh start before its Ritz values may clear the wanted set, and where vectors are short.
@@ -119,6 +124,8 @@ def thick_restart_lanczos(
         square = torch.zeros(basis.capacity, basis.capacity, dtype=torch.float64)
         start = draw(0)
         state = RitzState(basis, square, start, reductions.norm(start))
+        if exact is operator and basis.rounding <= _EXACT:
+            state.defect = resolution
         search = Search(stop=_MARGIN * math.sqrt(tolerance**2 - basis.rounding**2))
     expanded = resumed is not None and resumed.expanded
     while True:
@@ -131,6 +138,9 @@ def thick_restart_lanczos(
         expanded, first_product = False, None
         undecided = evolve(search)
         chosen = wanted(state.theta, top_k, ends)
+        if state.locked is not None and set(chosen) != set(range(len(state.locked.values))):
+            state.unlock()
+            chosen = wanted(state.theta, top_k, ends)
         spent = products()
         worst = max(state.bounds[i] for i in chosen)
         if report is not None:
@@ -139,9 +149,13 @@ def thick_restart_lanczos(
             report(phase, spent, worst / scale if scale else 0.0)
         exhausted = len(basis) == size
         broken = state.residual_norm <= resolution * state.norm
-        reserve = min(goal, len(basis) + 1)
+        implied = state.locked is not None or state.defect <= (1.0 - _MARGIN) * tolerance
+        reserve = 0 if implied else min(goal, len(basis) + 1)
         last_chance = request.max_matvecs - spent <= reserve
-        settled = len(state.theta) >= goal and worst <= search.stop * state.norm
+        stop = search.stop
+        if implied:
+            stop = tolerance - (state.defect if state.locked is None else 0.0)
+        settled = len(state.theta) >= goal and worst <= stop * state.norm
         if search.known is not None:
             slack = tolerance * state.norm
             settled = settled and (state.since_fresh >= fresh_steps or broken)
@@ -151,29 +165,44 @@ def thick_restart_lanczos(
                 search.found, search.clean = search.found + news, 0 if news else search.clean + 1
         if settled and not (exhausted or last_chance) and search.clean < request.fresh_starts:
             search.known = [state.theta[i] for i in chosen]
+            if implied and state.locked is None:
+                locked = from_recurrence(state, chosen, state.defect * state.norm, segments)
+            else:
+                locked = state.locked
+            if locked is None:
+                state.defect = math.inf
             state.restart(chosen)
+            state.locked = locked
             continue_from(state, draw(search.draws))
             search.draws += 1
             continue
         if settled or exhausted or last_chance:
             if restarts is not None:
                 restarts.save(state, undecided, spent=spent, expanded=True)
-            verified = verify(state, exact, chosen, tolerance, segments)
+            failed = None
+            if state.locked is not None:
+                verified = state.locked
+            elif implied:
+                verified = from_recurrence(state, chosen, state.defect * state.norm, segments)
+            else:
+                verified, failed = verify(state, exact, chosen, tolerance, segments)
             norm = max(state.norm, *(abs(value) for value in verified.values))
             spent = products()
-            if verified.failed is None or exhausted or request.max_matvecs - spent <= reserve:
+            if failed is None or exhausted or request.max_matvecs - spent <= reserve:
                 break
             search.stop *= 0.5
             search.exact = True
             if len(basis) == basis.capacity:
                 state.restart(kept_at_restart(state.theta, top_k, ends, basis.capacity))
-            continue_from(state, verified.failed)
+            continue_from(state, failed)
+            state.defect = math.inf
             continue
         if len(basis) == basis.capacity:
             state.restart(kept_at_restart(state.theta, top_k, ends, basis.capacity))
         if broken:
             continue_from(state, draw(search.draws))
             search.draws += 1
+            state.defect += resolution
     order = chosen + [i for i in range(len(state.theta)) if i not in chosen]
     basis.rotate(state.rotation[:, order].T)
     outside = order[len(chosen) :]
