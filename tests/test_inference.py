@@ -1,0 +1,166 @@
+"""Resampling tests against scipy, exact enumeration and Student's t; verdicts against their intervals."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from atlas.errors import BadInput
+from atlas.inference import Inversion, Sample, Test, invert, smallest_p, untestable
+from atlas.verdicts import Expectation, Trial, holm, judge_all
+
+GROUP = (3.1, 4.7, 2.2, 5.9, 4.1, 3.6)
+AGAINST = (1.9, 3.3, 2.6, 0.8, 2.4)
+
+
+def generator(seed: int = 1) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def sample(shift: float, *, paired: bool = False, seed: int = 1, sizes: tuple[int, int] = (12, 9)) -> Sample:
+    draw = generator(seed).normal
+    group = draw(shift, 1, sizes[0])
+    return Sample(group, draw(0, 1, sizes[0] if paired else sizes[1]), paired)
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_permutation_p_values_are_those_of_scipy_over_all_relabellings(paired: bool) -> None:
+    group, against = (GROUP[:5], AGAINST) if paired else (GROUP, AGAINST)
+    ours = invert(Sample(group, against, paired), "permutation", generator())
+
+    # The same permutations, all of them, so the p-values are equal up to the rounding of a quotient.
+    for alternative, p in (("greater", ours.p_greater(0.0)), ("less", ours.p_less(0.0))):
+        theirs = stats.permutation_test(
+            (np.subtract(group, against),) if paired else (group, against),
+            (lambda x: x.mean()) if paired else (lambda x, y: x.mean() - y.mean()),
+            permutation_type="samples" if paired else "independent",
+            alternative=alternative,
+        )
+        assert p == pytest.approx(theirs.pvalue, abs=1e-12)
+
+
+@pytest.mark.parametrize("null", [-0.5, 0.4, 1.3])
+def test_the_p_value_of_any_null_difference_is_that_of_the_shifted_group(null: float) -> None:
+    ours = invert(Sample(GROUP, AGAINST), "permutation", generator())
+
+    pooled = [value - null for value in GROUP] + list(AGAINST)
+    means = [
+        math.fsum(pooled[i] for i in chosen) / 6
+        - math.fsum(pooled[i] for i in set(range(11)) - set(chosen)) / 5
+        for chosen in itertools.combinations(range(11), 6)
+    ]
+    observed = means[0]  # the first combination is the data's own labelling
+    assert ours.p_greater(null) == sum(mean >= observed - 1e-12 for mean in means) / len(means)
+    assert ours.p_less(null) == sum(mean <= observed + 1e-12 for mean in means) / len(means)
+
+
+@pytest.mark.parametrize("test", ["permutation", "bootstrap"])
+@pytest.mark.parametrize("paired", [False, True])
+def test_an_interval_ends_where_the_p_value_passes_its_level(test: Test, paired: bool) -> None:
+    ours = invert(sample(0.6, paired=paired), test, generator())
+    low, high = ours.low(0.05), ours.high(0.05)
+    assert low is not None
+    assert high is not None
+
+    assert ours.p_greater(low - 1e-9) <= 0.05 < ours.p_greater(low + 1e-9)
+    assert ours.p_less(high + 1e-9) <= 0.05 < ours.p_less(high - 1e-9)
+
+
+@pytest.mark.parametrize("test", ["permutation", "bootstrap"])
+@pytest.mark.parametrize("paired", [False, True])
+def test_intervals_of_normal_samples_are_near_those_of_student(test: Test, paired: bool) -> None:
+    given = sample(0.6, paired=paired, sizes=(60, 60))
+    ours = invert(given, test, generator())
+    found = (
+        stats.ttest_rel(given.group, given.against) if paired else stats.ttest_ind(given.group, given.against)
+    )
+    theirs = found.confidence_interval(0.9)
+
+    # Both are first-order exact; with 60 values they differ by a few percent of the interval's width.
+    width = theirs.high - theirs.low
+    assert ours.low(0.05) == pytest.approx(theirs.low, abs=0.05 * width)
+    assert ours.high(0.05) == pytest.approx(theirs.high, abs=0.05 * width)
+
+
+def test_equal_groups_give_no_evidence_either_way() -> None:
+    ours = invert(Sample((2.0,) * 5, (2.0,) * 5), "permutation", generator())
+
+    assert (ours.p_greater(0.0), ours.p_less(0.0)) == (1.0, 1.0)
+
+
+def test_a_level_below_the_smallest_p_value_has_no_interval() -> None:
+    ours = invert(Sample(GROUP[:3], AGAINST[:3]), "permutation", generator())
+
+    assert smallest_p((3, 3), paired=False, test="permutation") == 1 / 20
+    assert (ours.low(0.05) is None, ours.low(0.049) is None) == (False, True)
+
+
+def test_too_few_values_are_refused_with_the_number_that_is_needed() -> None:
+    few = Sample(GROUP[:4], AGAINST[:4])
+
+    assert untestable(few, "permutation") is None
+    with pytest.raises(BadInput, match="needs 6 values on each side, there are 4"):
+        invert(few, "bootstrap", generator())
+
+
+@pytest.mark.parametrize(
+    ("scores", "corrected"),
+    [
+        ((0.2, 0.4, 0.9), (0.6, 0.8, 0.9)),
+        ((0.9, 0.1), (0.9, 0.2)),
+        ((0.6, 0.2, 0.3), (0.6, 0.6, 0.6)),
+        ((), ()),
+    ],
+)
+def test_holm_multiplies_the_sorted_scores_and_never_lets_them_fall(
+    scores: tuple[float, ...], corrected: tuple[float, ...]
+) -> None:
+    assert holm(scores)[1] == pytest.approx(corrected)
+
+
+def test_after_the_first_that_stands_holm_divides_no_further() -> None:
+    # 0.4 x 3 stands; 0.45 alone would fall at the next level, 0.45 x 2.
+    assert holm((0.4, 0.45, 0.9))[0] == (3, 3, 3)
+
+
+EXPECTATIONS: tuple[Expectation, ...] = ("greater", "less", "different")
+
+
+@pytest.mark.parametrize("matters", [0.0, 0.5])
+@pytest.mark.parametrize("expect", EXPECTATIONS)
+def test_the_verdict_can_be_read_off_the_interval(expect: Expectation, matters: float) -> None:
+    """Over 30 sets of three trials, a verdict says where its interval lies relative to what matters."""
+    seen = set()
+    for seed in range(30):
+        samples = [sample(shift, seed=3 * seed + n, sizes=(5, 4)) for n, shift in enumerate((-2, 0, 1.5))]
+        trials = [Trial(given, expect, 0.1, matters) for given in samples]
+        tests: list[Inversion | None] = [invert(given, "permutation", generator(seed)) for given in samples]
+        for judged in judge_all(trials, tests):
+            low = -math.inf if judged.low is None else judged.low
+            high = math.inf if judged.high is None else judged.high
+            if expect == "greater":
+                beyond, short = low > matters, high < matters
+            elif expect == "less":
+                beyond, short = high < -matters, low > -matters
+            else:
+                beyond, short = low > matters or high < -matters, -matters < low and high < matters
+            expected = "supported" if beyond else "contradicted" if short else "inconclusive"
+            assert judged.verdict == expected
+            seen.add(judged.verdict)
+    assert seen >= {"supported", "inconclusive"}
+
+
+def test_a_trial_that_cannot_be_tested_counts_in_the_set() -> None:
+    given = sample(1.2)
+    alone = judge_all([Trial(given, "greater", 0.05)], [invert(given, "permutation", generator())])
+    joined = judge_all(
+        [Trial(given, "greater", 0.05), Trial(Sample((), ()), "greater", 0.05)],
+        [invert(given, "permutation", generator()), None],
+    )
+
+    assert joined[0].p_holm == 2 * alone[0].p_holm
+    assert (joined[1].effect, joined[1].p, joined[1].verdict) == (None, 1.0, "inconclusive")
