@@ -13,6 +13,7 @@ from atlas_ecm.delivery import COLUMNS
 from atlas_ecm.records import covered_pairs, record_facts, seal
 from atlas_ecm.scores import derive
 from click.testing import CliRunner
+from scipy.stats import mannwhitneyu
 
 from atlas.errors import BadInput
 from atlas.run.workspace import LocalWorkspace
@@ -298,6 +299,7 @@ def test_scores_that_do_not_vary_give_their_own_mean_gap_and_no_spread():
         ("truth_mean", "foil", "true"): (90, 90, 90, 9),
         ("truth_mean", "foil", "fabricated"): (30, 30, 30, 9),
         ("gap_mean", "foil", ""): (60, 60, 60, 9),
+        ("foil_auc", "foil", ""): (1, 1, 1, 9),
         ("spread_mean", "foil", ""): (0, 0, 0, 9),
     }
 
@@ -336,6 +338,49 @@ def test_an_interval_is_the_bootstrap_percentile_of_the_pairs():
     expected = 1.96 * math.sqrt(sum((v - 5.5) ** 2 for v in values.values()) / 12) / math.sqrt(12)
     assert found.value == 55.5
     assert found.uncertainty == pytest.approx(expected, rel=0.06)
+
+
+def test_the_detection_of_foils_is_the_u_statistic_of_mann_and_whitney():
+    # Oracle: U / (n m) of scipy, which counts ties half.
+    scores = [37, 80, 55, 55, 91, 20, 66, 48, 73]
+    entries = rows(
+        models={"alpha-1": "ALP"},
+        score=lambda claim, model: scores[(int(claim.pair[-2:]) * (1 if claim.fabricated else 4)) % 9],
+    )
+    given = {True: [], False: []}
+    for claim in (c for c in RELEASE.claims if c.tier == "foil"):
+        given[claim.fabricated].append(next(int(e["score"]) for e in entries if e["claim_id"] == claim.id))
+
+    found = by_key(derive(read(as_csv(entries))))["foil_auc", "foil", "", "", "", ""]
+
+    assert found.value == pytest.approx(mannwhitneyu(given[False], given[True]).statistic / 81, rel=1e-12)
+    assert found.low < found.value < found.high
+
+
+def test_a_resampled_pair_brings_both_its_members_to_the_detection_of_foils():
+    # Oracle: of pairs (10, 20) and (30, 0), a sample holds the first alone (area 0), the second alone (1) or
+    # both (3/4): the percentiles are 0 and 1.
+    score = {"bsa-008a": 10, "bsa-008b": 20, "bsa-009b": 30, "bsa-009a": 0}
+    data = as_csv(rows(pairs=["bsa-008", "bsa-009"], score=lambda claim, model: score[claim.id]))
+
+    found = by_key(derive(read(data, partial=True)))["foil_auc", "foil", "", "", "", ""]
+
+    assert (found.low, found.value, found.high, found.num_samples) == (0, 0.75, 1, 2)
+
+
+def test_the_detection_of_foils_of_all_models_is_the_mean_of_theirs():
+    score = {"alpha-1": {"true": 9, "fabricated": 1}, "beta/2": {"true": 2, "fabricated": 5}}
+    data = as_csv(
+        rows(
+            models={"alpha-1": "ALP", "beta/2": "BET"},
+            score=lambda claim, model: score[model].get(claim.truth, 50),
+        )
+    )
+
+    derived = by_key(derive(read(data)))
+
+    areas = [derived["foil_auc", "foil", "", "", "", model].value for model in ("alpha-1", "beta/2", "")]
+    assert areas == [1, 0, 0.5]
 
 
 def test_the_draws_follow_from_the_answers_alone():

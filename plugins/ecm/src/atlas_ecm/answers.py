@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
-from collections.abc import Mapping
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 
 from attrs import field, frozen
@@ -14,7 +16,16 @@ from atlas.errors import BadInput
 from atlas_ecm.claims import Claim, Release
 from atlas_ecm.delivery import Row, decode, read_rows
 
-__all__ = ["MINIMUM_LINEAGES", "MINIMUM_MODELS", "REFUSED", "Answer", "Answers", "read_answers"]
+__all__ = [
+    "MINIMUM_LINEAGES",
+    "MINIMUM_MODELS",
+    "REFUSED",
+    "Answer",
+    "Answers",
+    "in_order",
+    "read_answers",
+    "standard_error",
+]
 
 MINIMUM_MODELS = 3
 MINIMUM_LINEAGES = 2
@@ -28,15 +39,36 @@ _LINEAGE = re.compile(r"[A-Za-z]{2,4}")
 _NUMBER = re.compile(r"([+-]?[0-9]+)(?:[.,]([0-9]+))?")
 
 
+def standard_error(values: Sequence[float]) -> float | None:
+    """Return the standard error of a mean; None for fewer than two values."""
+    return statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
+
+
 @frozen
 class Answer:
-    """One model's answer to one claim; `score` is None where the model refused to give a number."""
+    """One model's answer to one claim.
+
+    Attributes:
+        claim: What was asked about.
+        model: The model.
+        lineage: Its family.
+        score: 0 to 100, or None where the model refused to give a number.
+        text: The raw answer.
+        wordings: The score in each wording of the question, of which `score` is the mean; empty for an answer
+            brought by hand, which was asked for once.
+    """
 
     claim: Claim
     model: str
     lineage: str
     score: float | None
     text: str
+    wordings: tuple[float, ...] = ()
+
+    @property
+    def standard_error(self) -> float | None:
+        """Standard error of the score over wordings; None for fewer than two."""
+        return standard_error(self.wordings)
 
 
 @frozen
@@ -85,6 +117,7 @@ class Answers:
                     "lineage": entry.lineage,
                     "score": entry.score,
                     "answer": entry.text,
+                    **({"wordings": list(entry.wordings)} if entry.wordings else {}),
                 },
                 sort_keys=True,
             ).encode("ascii")
@@ -132,9 +165,14 @@ def read_answers(data: bytes, name: str, release: Release, *, partial: bool = Fa
             + (f"\nand {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""),
             fix=f"{len(faults)} fault{'s' * (len(faults) != 1)}; correct the file and try again",
         )
+    return in_order(release, entries.values(), lineages)
+
+
+def in_order(release: Release, entries: Iterable[Answer], lineages: Mapping[str, str]) -> Answers:
+    """Return a complete set of answers, put into its order."""
     order = {claim.id: number for number, claim in enumerate(release.claims)}
-    ordered = sorted(entries.values(), key=lambda entry: (order[entry.claim.id], entry.model))
-    return Answers(release, tuple(ordered), lineages)
+    ordered = sorted(entries, key=lambda entry: (order[entry.claim.id], entry.model))
+    return Answers(release, tuple(ordered), dict(lineages))
 
 
 def _answer(row: Row, release: Release, lineages: dict[str, str], faults: list[str]) -> Answer | None:

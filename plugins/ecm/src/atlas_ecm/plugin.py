@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from atlas.contracts import StimulusSource
+from atlas.contracts import Instrument, StimulusSource
 from atlas.hookspecs import hookimpl
 from atlas.tables import TableSchema
 from atlas_ecm.claims import BsaStimuli
-from atlas_ecm.schemas import ANSWERS, SCORES
+from atlas_ecm.measurement import measure
+from atlas_ecm.schemas import ANSWERS, READINGS, SCORES
 
-__all__ = ["atlas_schemas", "atlas_stimuli"]
+__all__ = ["atlas_instruments", "atlas_schemas", "atlas_stimuli"]
+
+
+@hookimpl
+def atlas_instruments() -> Mapping[str, Instrument]:
+    """Offer the scoring of the paired claims."""
+    return {"bsa": measure}
 
 
 @hookimpl
@@ -22,4 +29,4 @@ def atlas_stimuli() -> Mapping[str, StimulusSource]:
 @hookimpl
 def atlas_schemas() -> Mapping[str, TableSchema]:
     """Offer the tables of a behavioural record."""
-    return {schema.identifier: schema for schema in (ANSWERS, SCORES)}
+    return {schema.identifier: schema for schema in (ANSWERS, READINGS, SCORES)}

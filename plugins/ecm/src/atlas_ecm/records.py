@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePath
 from typing import Any
 
@@ -24,7 +24,16 @@ from atlas_ecm.delivery import is_json_lines
 from atlas_ecm.schemas import ANSWERS, SCORES
 from atlas_ecm.scores import RESAMPLES, Score, derive
 
-__all__ = ["CODE", "covered_pairs", "record_facts", "seal"]
+__all__ = [
+    "CODE",
+    "answer_rows",
+    "covered_pairs",
+    "evidence_name",
+    "headlines",
+    "record_facts",
+    "seal",
+    "stated_facts",
+]
 
 CODE = "BSA"
 
@@ -43,10 +52,31 @@ def seal(
         operator: Who collected the answers; empty if not told.
     """
     scores = derive(answers)
-    # Not named .csv: every CSV of a record has a schema beside it, and this one is as a person wrote it.
-    evidence = f"delivered.{'jsonl' if is_json_lines(name) else 'csv.txt'}"
-    models = answers.models
+    evidence = evidence_name(name)
     facts = {
+        **stated_facts(answers),
+        "delivered": evidence,
+        "delivered_name": PurePath(name).name,
+        "delivered_sha256": hashlib.sha256(delivered).hexdigest(),
+        "operator": operator,
+    }
+    return workspace.create_record(
+        CODE,
+        lineage,
+        tables={
+            ANSWERS.name: (ANSWERS, answer_rows(answers)),
+            SCORES.name: (SCORES, [score.as_record() for score in scores]),
+            QUANTITIES.name: (QUANTITIES, [q.as_record() for q in headlines(scores)]),
+        },
+        files={evidence: delivered, "answers.jsonl": answers.json_lines()},
+        facts={key: value for key, value in facts.items() if value},
+    )
+
+
+def stated_facts(answers: Answers) -> dict[str, str]:
+    """Return what a record says of itself, by which others judge it."""
+    models = answers.models
+    return {
         "stimulus": f"bsa {answers.release.version}",
         "stimulus_sha256": answers.release.sha256,
         "pairs": " ".join(answers.pairs),
@@ -56,26 +86,28 @@ def seal(
         "minimum": answers.shortfall or "met",
         "refusals": str(sum(entry.score is None for entry in answers.entries)),
         "answers_sha256": answers.sha256,
-        "delivered": evidence,
-        "delivered_name": PurePath(name).name,
-        "delivered_sha256": hashlib.sha256(delivered).hexdigest(),
         "bootstrap": (
             f"percentile, {RESAMPLES} samples of the pairs of a tier, seeded by the first 16 digits of "
             "answers_sha256"
         ),
-        "operator": operator,
     }
-    return workspace.create_record(
-        CODE,
-        lineage,
-        tables={
-            ANSWERS.name: (ANSWERS, [_row(entry) for entry in answers.entries]),
-            SCORES.name: (SCORES, [score.as_record() for score in scores]),
-            QUANTITIES.name: (QUANTITIES, [_headline(s).as_record() for s in scores if not s.model + s.pair]),
-        },
-        files={evidence: delivered, "answers.jsonl": answers.json_lines()},
-        facts={key: value for key, value in facts.items() if value},
-    )
+
+
+def evidence_name(name: str) -> str:
+    """Return under what name a delivered file is kept; no CSV, since each of these has a schema beside it."""
+    return f"delivered.{'jsonl' if is_json_lines(name) else 'csv.txt'}"
+
+
+def answer_rows(answers: Answers) -> list[dict[str, Any]]:
+    """Return the rows of the table `bsa-answers`."""
+    return [_row(entry) for entry in answers.entries]
+
+
+def headlines(scores: Iterable[Score]) -> Iterator[Quantity]:
+    """Yield the scores over all models, with their tier as the slice."""
+    for score in scores:
+        if not score.model + score.pair:
+            yield evolve(score.quantity, slice="/".join(filter(None, (score.tier, score.truth))))
 
 
 def _row(entry: Answer) -> dict[str, Any]:
@@ -90,15 +122,12 @@ def _row(entry: Answer) -> dict[str, Any]:
         "model": entry.model,
         "lineage": entry.lineage,
         "score": entry.score,
+        "standard_error": entry.standard_error,
+        "wordings": len(entry.wordings) or None,
         "refused": entry.score is None,
         "answer_words": len(entry.text.split()),
         "answer_sha256": hashlib.sha256(entry.text.encode("utf-8")).hexdigest(),
     }
-
-
-def _headline(score: Score) -> Quantity:
-    """Return a score over all models with its tier as the slice."""
-    return evolve(score.quantity, slice="/".join(filter(None, (score.tier, score.truth))))
 
 
 def record_facts(view: RunView) -> Mapping[str, str]:
@@ -112,7 +141,10 @@ def record_facts(view: RunView) -> Mapping[str, str]:
             facts: dict[str, str] = json.loads(view.read(path))
             if "pairs" in facts and facts.get("stimulus", "").startswith("bsa "):
                 return facts
-    raise BadInput(f"{view.run_id} is no behavioural record", fix="name a run that `atlas bsa import` made")
+    raise BadInput(
+        f"{view.run_id} is no behavioural record",
+        fix="name a run that `atlas bsa import` or the instrument `bsa` made",
+    )
 
 
 def covered_pairs(view: RunView) -> frozenset[str]:
