@@ -10,6 +10,7 @@ numpy and scipy are imported when a test is made; the host's extra `hypotheses` 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 from attrs import field, frozen
@@ -33,6 +34,10 @@ MINIMUM: dict[Test, int] = {"permutation": 2, "bootstrap": 6}
 _TIE = 1e-12
 
 
+def _floats(values: Iterable[float]) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)
+
+
 @frozen
 class Sample:
     """What is compared: two independent groups, or pairs.
@@ -43,8 +48,8 @@ class Sample:
         paired: Whether the i-th values of both belong together, and then `n == m`.
     """
 
-    group: tuple[float, ...] = field(converter=tuple)
-    against: tuple[float, ...] = field(converter=tuple)
+    group: tuple[float, ...] = field(converter=_floats)
+    against: tuple[float, ...] = field(converter=_floats)
     paired: bool = False
 
     @property

@@ -8,7 +8,7 @@ stores status. Event types of the host:
 | --- | --- |
 | `created` | `run_id`, `atlas`, `governed`, optionally `repeats` |
 | `sealed` | `path`, `size`, `sha256`, `role`, optionally `step` |
-| `declared` | `hypotheses` |
+| `declared` | `hypotheses`, `resolved` (sha256 of the manifest that holds them) |
 | `record-linked` | `record`, `head`, `tier`, `folder` |
 | `gate-opened` | `gate`, `stage`, `title` |
 | `gate-answered` | `gate`, `author`, `path`, `sha256`, `via` |
@@ -23,6 +23,8 @@ stores status. Event types of the host:
 | `step-finished` | `step`, `attempt`, `seconds`, `isolation` |
 | `step-passed-over` | `step`, `absent` |
 | `step-failed` | `step`, `attempt`, `reason`, `message` |
+| `hypotheses-judged` | `declared` (line), `verdicts` by hypothesis |
+| `hypothesis-explored` | `hypothesis`, `verdict` |
 | `prepared` | (seals the files of the preparation) |
 | `stage-done` | `stage` |
 | `finished` | `tier`, `conditions` |
@@ -63,6 +65,7 @@ __all__ = [
     "canonical_json",
     "open_record",
     "parse_journal",
+    "spelled",
 ]
 
 JOURNAL = "journal.jsonl"
@@ -130,6 +133,15 @@ def canonical_json(value: Any) -> bytes:
     """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return text.encode("ascii")
+
+
+def spelled(value: Any) -> Any:
+    """Spell floats as text, which is how a journal holds them."""
+    if isinstance(value, Mapping):
+        return {key: spelled(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [spelled(item) for item in value]
+    return repr(value) if isinstance(value, float) else value
 
 
 def _refuse_float(text: str) -> float:

@@ -25,6 +25,8 @@ _FIELDS: Mapping[str, Mapping[str, type]] = {
     "created": {"run_id": str, "atlas": str, "governed": bool},
     "sealed": {"path": str, "size": int, "sha256": str, "role": str},
     "declared": {"hypotheses": list},
+    "hypotheses-judged": {"declared": int, "verdicts": dict},
+    "hypothesis-explored": {"hypothesis": dict, "verdict": str},
     "record-linked": {"record": str, "head": str, "folder": str},
     "gate-opened": {"gate": str, "stage": str},
     "gate-answered": {"gate": str, "author": str, "path": str, "sha256": str},
@@ -40,7 +42,7 @@ _FIELDS: Mapping[str, Mapping[str, type]] = {
     "finished": {"tier": str},
     "abandoned": {"author": str, "reason": str},
 }
-_AFTER_THE_END = ("amended", "recovered", "sealed", "set-aside")
+_AFTER_THE_END = ("amended", "hypothesis-explored", "recovered", "sealed", "set-aside")
 _OPENS_A_MODEL = ("step-started", "target-fetched")
 
 
@@ -82,6 +84,7 @@ class _Story:
     running: set[str] = field(factory=set)
     finished: set[str] = field(factory=set)
     stages: list[str] = field(factory=list)
+    judged: bool = False
     ended: str | None = None
 
 
@@ -133,6 +136,8 @@ def _gate_opened(data: Mapping[str, Any], story: _Story) -> Iterator[str]:
     if gate in story.open:
         yield f"the gate {gate} is opened a second time"
     if gate not in story.waited:
+        if stage == "interpret" and story.judged:
+            yield f"the gate {gate} ought to hold back the verdicts, and hypotheses were judged before it"
         if stage == "measure" and story.attempts:
             yield f"the gate {gate} ought to hold back the measurement, and a step had started"
         before = dict(zip(STAGES, _STAGES, strict=False)).get(stage)
@@ -215,6 +220,17 @@ def _stage_done(data: Mapping[str, Any], story: _Story) -> Iterator[str]:
     story.stages.append(stage)
 
 
+def _judged(data: Mapping[str, Any], story: _Story) -> Iterator[str]:
+    if "measure" not in story.stages:
+        yield "hypotheses are judged before the measurement was done"
+    waiting = [gate for gate in story.open if gate not in story.passed]
+    if waiting:
+        yield f"hypotheses are judged while {', '.join(waiting)} waits for an answer"
+    if "declared" in data and story.judged:
+        yield "the declared hypotheses are judged a second time"
+    story.judged = story.judged or "declared" in data
+
+
 def _run_finished(data: Mapping[str, Any], story: _Story) -> Iterator[str]:
     if story.stages and "close" not in story.stages:
         yield "the run is finished before its last stage was done"
@@ -231,6 +247,8 @@ _CHECKS = {
     "step-failed": _ended,
     "step-finished": _finished,
     "stage-done": _stage_done,
+    "hypotheses-judged": _judged,
+    "hypothesis-explored": _judged,
     "finished": _run_finished,
 }
 

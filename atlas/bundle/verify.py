@@ -15,7 +15,7 @@ from atlas.bundle.fixity import check_bag, digest_all
 from atlas.bundle.opening import BAGIT, PAYLOAD, unpacked
 from atlas.bundle.order import check_order, check_seeds, check_shapes
 from atlas.errors import AtlasError, BadInput, IntegrityBroken
-from atlas.record import JOURNAL, Head, RunView, parse_journal
+from atlas.record import JOURNAL, Head, RunView, parse_journal, spelled
 from atlas.run.paths import place
 from atlas.tables import TableSchema, read_csv
 
@@ -205,6 +205,9 @@ def _check_manifest(view: RunView) -> Iterator[Finding]:
         yield Finding(_MANIFEST, "not a manifest: expected one YAML mapping")
         return
     yield from (item for item in check_seeds(view) if isinstance(item, Finding))
+    declared = view.last("declared")
+    if declared is not None and declared.data["hypotheses"] != spelled(view.manifest.get("declare") or []):
+        yield Finding(f"{JOURNAL}:{declared.seq + 1}", "the hypotheses are not those of the sealed manifest")
 
 
 def _check_tables(view: RunView, broken: set[str]) -> Iterator[Finding]:
@@ -275,6 +278,10 @@ def _proven(view: RunView) -> Iterator[str]:
             lines_apart = f"line {passed.seq + 1} before line {first.seq + 1}"
             yield f"order: {state.id} was {how} before the first step started ({lines_apart})"
     yield from (f"seeds: {item}" for item in dict.fromkeys(check_seeds(view)) if isinstance(item, str))
+    declared, judged = view.last("declared"), view.last("hypotheses-judged")
+    if judged is not None and declared is not None and first is not None:
+        apart = f"line {declared.seq + 1} before line {first.seq + 1}"
+        yield f"hypotheses: declared before the first step started ({apart}), judged at line {judged.seq + 1}"
     for event in view.of("record-linked"):
         yield f"links: the copy of {event.data['record']} is the record that was linked"
 

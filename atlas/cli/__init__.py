@@ -22,6 +22,7 @@ _COMMANDS = {
     "abandon": "End a run for good, with a reason.",
     "answer": "Answer an open gate from a file or in your editor.",
     "doctor": "Check this installation.",
+    "hypothesis": "Show what became of a run's hypotheses; add one later, labelled exploratory.",
     "pack": "Write a run as a bundle that a stranger can verify.",
     "plan": "Show what a manifest or run will do, and why.",
     "plugins": "List the installed plugins and what they offer.",

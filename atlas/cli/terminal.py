@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +12,14 @@ import click
 
 from atlas.quantities import Quantity, UncertaintyKind
 from atlas.report.numbers import format_interval, format_quantity
+from atlas.report.verdicts import describe_effect, describe_errors
+from atlas.run.judging import verdicts
 
 if TYPE_CHECKING:
     from atlas.record import RunView
     from atlas.run.workspace import LocalWorkspace
 
-__all__ = ["LiveProgress", "print_outcome", "print_quantities"]
+__all__ = ["LiveProgress", "print_outcome", "print_quantities", "print_verdicts"]
 
 _PLAIN_EVERY_S = 10.0
 
@@ -125,9 +128,24 @@ def print_quantities(view: RunView) -> None:
         console.print(f"  {note}", style="dim", markup=False, highlight=False)
 
 
+def print_verdicts(rows: Iterable[Mapping[str, Any]]) -> None:
+    """Print what became of hypotheses, three lines each."""
+    for row in rows:
+        later = "" if row["registered"] == "declared" else " (exploratory: added later)"
+        click.echo(f"{row['hypothesis']}: {row['verdict']}{later}")
+        click.echo(
+            f"  {row['quantity']} for {row['group']} expected {row['expect']} than for {row['against']}: "
+            f"{describe_effect(row)}"
+        )
+        click.echo(f"  {row['design']}; {describe_errors(row)}")
+
+
 def print_outcome(view: RunView, workspace: LocalWorkspace) -> None:
     """Print a finished run: its numbers, its tier with the reasons, and where everything lies."""
     print_quantities(view)
+    if judged := verdicts(view):
+        click.echo("")
+        print_verdicts(judged)
     report = workspace.tier(view)
     click.echo(f"\nTier {report.tier}")
     for condition in report.conditions:

@@ -43,6 +43,9 @@ def check_hypotheses(draft: Draft, data: Mapping[str, Any], source: Offer | None
                 "the stimulus is one slice, there is nothing to compare",
                 "divide it: add `each: ...` to `stimulus`",
             )
+        known, pair_by = attributes(source), hypothesis.get("pair_by")
+        if known and isinstance(pair_by, str) and pair_by not in known:
+            draft.wrong((*at, "pair_by"), f"the items have no attribute `{pair_by}`", choices(pair_by, known))
         for side in ("group", "against"):
             if isinstance(hypothesis.get(side), dict):
                 _check_side(draft, hypothesis[side], stimulus, source, (*at, side))
@@ -54,7 +57,7 @@ def check_selection(draft: Draft, stimulus: Any, source: Offer | None) -> None:
     if not isinstance(stimulus, dict) or not known:
         return
     each, where = stimulus.get("each"), stimulus.get("where")
-    if isinstance(each, str) and each not in known:
+    if isinstance(each, str) and each not in (*known, "item"):
         draft.wrong(("stimulus", "each"), f"the items have no attribute `{each}`", choices(each, known))
     for name in where if isinstance(where, dict) else ():
         if name not in known:

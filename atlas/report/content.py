@@ -12,6 +12,8 @@ from atlas.governance import interpretation_closed
 from atlas.quantities import Quantity, UncertaintyKind
 from atlas.record import Event, GateState, RunView
 from atlas.report.numbers import TIMES, format_interval, format_quantity
+from atlas.report.verdicts import describe_effect, describe_errors
+from atlas.run.judging import verdicts
 
 __all__ = ["Answer", "Check", "Item", "Row", "Step", "flatten", "gather"]
 
@@ -133,6 +135,7 @@ def gather(view: RunView) -> dict[str, Any]:
         "environment": _environment(view, {s.id for s in steps}),
         "files": tuple(view.artifacts.values()),
         "journal": [(e.seq + 1, e.time, e.type, _subject(e)) for e in view.events],
+        "verdicts": _verdicts(view) if interpretation_closed(view) is None else [],
         "closed": interpretation_closed(view),
         "times": TIMES,
     }
@@ -274,11 +277,28 @@ def _hypothesis(data: Mapping[str, Any]) -> str:
 
     if {"id", "quantity", "group", "against", "expect"} <= set(data):
         level = f", to be tested at {data['alpha']}" if "alpha" in data else ""
+        if "smallest_effect" in data:
+            level += f"; a difference matters from {data['smallest_effect']}"
         return (
             f"{data['id']}: {data['quantity']} for {group(data['group'])} is expected to be "
             f"{data['expect']} than for {group(data['against'])}{level}."
         )
     return ", ".join(f"{key}: {value}" for key, value in flatten(data))
+
+
+def _verdicts(view: RunView) -> list[dict[str, str]]:
+    return [
+        {
+            "id": row["hypothesis"],
+            "verdict": row["verdict"],
+            "later": "" if row["registered"] == "declared" else "exploratory: added later, not corrected for",
+            "claim": f"{row['quantity']} for {row['group']} is {row['expect']} than for {row['against']}",
+            "effect": describe_effect(row),
+            "design": row["design"],
+            "errors": describe_errors(row),
+        }
+        for row in verdicts(view)
+    ]
 
 
 def _plugins(view: RunView) -> list[tuple[str, str, str]]:

@@ -6,6 +6,7 @@ records and the policy's view of the plan are all settled before a run id is tak
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,13 +22,14 @@ from atlas.errors import BadInput
 from atlas.governance import GovernancePolicy, Problem
 from atlas.host import Host
 from atlas.manifest import Resolved, dump, resolve
-from atlas.record import JOURNAL, RunView, canonical_json, open_record
+from atlas.record import JOURNAL, RunView, canonical_json, open_record, spelled
 from atlas.registry import Registry
 from atlas.run.identity import allocate, find_run
 from atlas.run.inventory import record_environment
 from atlas.run.journal import Journal
+from atlas.run.judging import foresee
 from atlas.run.stages import check_sealed, load_policy
-from atlas.run.stimulus import encode, gather
+from atlas.run.stimulus import divide, encode, gather
 from atlas.run.store import Deposit, Store
 from atlas.tables import TableSchema, to_csv
 
@@ -71,7 +73,8 @@ def prepare(host: Host, runs: Path, manifest: Path, overrides: tuple[str, ...]) 
                 "inspected",
                 {"what": "stimulus", "inputs": {"stimulus/items.jsonl": digest}, "problems": []},
             )
-        journal.append("declared", {"hypotheses": _plain(data.get("declare") or [])})
+        resolved = journal.view().artifacts["manifest.resolved.yaml"].sha256
+        journal.append("declared", {"hypotheses": spelled(data.get("declare") or []), "resolved": resolved})
         journal.append("stage-done", {"stage": "prepare"})
     return root
 
@@ -86,6 +89,7 @@ def _decide(host: Host, runs: Path, manifest: Path, overrides: tuple[str, ...]) 
         _refuse((p for p in problems if not p.overridable), "the policy does not allow this manifest")
         notes += [p.message for p in problems]
     items = _gather(host, resolved)
+    notes += _foreseen(resolved, items)
     records: tuple[RunView, ...] = ()
     if policy is not None:
         _refuse(
@@ -98,7 +102,7 @@ def _decide(host: Host, runs: Path, manifest: Path, overrides: tuple[str, ...]) 
 
 def _gather(host: Host, resolved: Resolved) -> tuple[StimulusItem, ...]:
     """Gather the stimulus from copies of its files, laid out as the run folder will hold them."""
-    entry = resolved.stimulus
+    entry = resolved.data.get("stimulus")
     if not entry:
         return ()
     with tempfile.TemporaryDirectory(prefix="atlas-stimulus-") as folder:
@@ -107,6 +111,18 @@ def _gather(host: Host, resolved: Resolved) -> tuple[StimulusItem, ...]:
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy)
         return gather(host, entry, Path(folder))
+
+
+def _foreseen(resolved: Resolved, items: tuple[StimulusItem, ...]) -> list[str]:
+    """Return which declared hypotheses cannot be decided, after asking for what judging them needs."""
+    declared = resolved.data.get("declare") or []
+    if declared and importlib.util.find_spec("scipy") is None:
+        raise BadInput(
+            "hypotheses are tested with scipy, which is not installed",
+            where="declare",
+            fix='pip install "atlas-host[hypotheses]"',
+        )
+    return list(foresee(declared, divide(items, (resolved.stimulus or {}).get("each")))) if declared else []
 
 
 def _refuse(problems: Iterable[Problem], what: str) -> None:
@@ -196,15 +212,6 @@ def _link(store: Store, record: RunView) -> None:
             for path in (JOURNAL, *record.artifacts)
         ],
     )
-
-
-def _plain(value: Any) -> Any:
-    """Spell floats as text, which is how a journal holds them."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return repr(value) if isinstance(value, float) else value
 
 
 def record_by_hand(

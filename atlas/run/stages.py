@@ -1,7 +1,7 @@
 """The order of a run: gates and steps, stage by stage, as far as they go.
 
-    prepare -> gates `measure` -> measuring steps -> gates `interpret` -> interpreting steps
-            -> gates `close` -> finished
+    prepare -> gates `measure` -> measuring steps -> gates `interpret` -> verdicts on what was declared
+            -> interpreting steps -> gates `close` -> finished
 
 Every arrow is a line of the journal, so a run that was cut off anywhere goes on from its last line.
 """
@@ -19,6 +19,7 @@ from atlas.manifest.model import in_order
 from atlas.record import RunView
 from atlas.run.gating import ask, next_gate, open_gate, step_gate
 from atlas.run.journal import Journal
+from atlas.run.judging import judge
 from atlas.run.stepper import Stepper, resolve_sees
 from atlas.run.store import Store
 
@@ -92,6 +93,8 @@ def advance(
         _pass_gates(journal, policy, stage)
         if stage in journal.view().stages_done:
             continue
+        if stage == "interpret":
+            judge(journal, store, policy)
         for step in (step for step, phase in steps if phase == stage):
             _take(step, stage, journal, policy, stepper)
         journal.append("stage-done", {"stage": stage})

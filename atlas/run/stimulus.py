@@ -54,20 +54,21 @@ def _matches(item: StimulusItem, where: Mapping[str, Any]) -> bool:
 
 
 def divide(items: Sequence[StimulusItem], each: str | None) -> tuple[Slice, ...]:
-    """Divide items into slices by an attribute, or into the one slice `all`.
+    """Divide items into slices by an attribute, each by itself (`item`), or into the one slice `all`.
 
     Raises:
         BadInput: An item does not have the attribute.
     """
     groups: dict[str, list[StimulusItem]] = {}
     for item in items:
-        if each is not None and each not in item.attributes:
+        key = "all" if each is None else item.attributes.get(each, item.id if each == "item" else None)
+        if key is None:
             raise BadInput(
                 f"item {item.id!r} has no attribute {each!r}",
                 where="stimulus.each",
                 fix=f"its attributes: {', '.join(sorted(item.attributes)) or 'none'}",
             )
-        groups.setdefault("all" if each is None else item.attributes[each], []).append(item)
+        groups.setdefault(key, []).append(item)
     return tuple(
         Slice(
             key,

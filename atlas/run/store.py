@@ -27,7 +27,7 @@ from atlas.run.paths import check_path, place
 __all__ = ["ORPHANS", "Deposit", "Store", "chunks", "synced"]
 
 ORPHANS = "orphans"
-_SEALED_FOLDERS = ("answers", "environment", "evidence", "raw", "reads", "stimulus")
+_SEALED_FOLDERS = ("answers", "environment", "evidence", "raw", "reads", "stimulus", "verdicts")
 _SEALED_FILES = ("manifest.yaml", "manifest.resolved.yaml")
 _CHUNK = 1 << 20
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)

@@ -221,6 +221,13 @@ class LocalWorkspace:
         with self._open(root) as (journal, _, policy):
             gating.skip(journal, policy, gate, author=author, reason=reason)
 
+    def explore(self, root: Path, hypothesis: Mapping[str, Any]) -> None:
+        """Judge a hypothesis that was added later; see `atlas.run.judging.explore`."""
+        from atlas.run.judging import explore
+
+        with self._open(root) as (journal, store, policy):
+            explore(journal, store, policy, hypothesis)
+
     def abandon(self, root: Path, *, author: str, reason: str) -> None:
         """End a run for good."""
         with self._open(root) as (journal, _, _):

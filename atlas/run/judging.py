@@ -1,0 +1,289 @@
+"""Judging a run's hypotheses once interpretation is open, and sealing what came out.
+
+Those of the manifest's `declare` are judged together, once, as `hypotheses-judged`. One that somebody
+thought of later is judged alone, as `hypothesis-explored`: its row says *exploratory*, and it never enters
+the correction of the declared set.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from atlas.errors import BadInput
+from atlas.governance import GovernancePolicy, interpretation_closed
+from atlas.inference import RESAMPLES, invert, smallest_p, untestable
+from atlas.quantities import UncertaintyKind
+from atlas.randomness import RandomStreams, derive_seed
+from atlas.record import RunView, canonical_json, spelled
+from atlas.run.comparing import Comparison, compared, in_words, members
+from atlas.run.journal import Journal
+from atlas.run.stepper import effective_seed
+from atlas.run.store import Deposit, Store
+from atlas.tables import Column, TableSchema, read_csv, to_csv
+from atlas.verdicts import Judgement, Trial, judge_all
+
+__all__ = ["VERDICTS", "explore", "foresee", "judge", "verdicts"]
+
+FOLDER = "verdicts"
+_ID = re.compile(r"[a-z][a-z0-9_-]{0,39}")
+
+VERDICTS = TableSchema(
+    name="hypotheses",
+    version=1,
+    description="Hypotheses, how each was tested, and what came out.",
+    columns=(
+        Column("hypothesis", "string", "Its id.", required=True),
+        Column(
+            "registered",
+            "string",
+            "Before the run, or later.",
+            required=True,
+            enum=("declared", "exploratory"),
+        ),
+        Column("quantity", "string", "Step and quantity.", required=True),
+        Column("group", "string", "Slices on one side.", required=True),
+        Column("against", "string", "Slices on the other.", required=True),
+        Column("expect", "string", "How the group should stand to the other side.", required=True),
+        Column("smallest_effect", "number", "Smallest difference that matters; empty for any."),
+        Column("alpha", "number", "Level of the test.", required=True),
+        Column("design", "string", "How it was tested.", required=True),
+        Column("n_group", "integer", "Slices of the group.", required=True),
+        Column("n_against", "integer", "Slices of the other side.", required=True),
+        Column("effect", "number", "Mean of the group minus mean of the other side."),
+        Column("low", "number", "Lower end of the interval that decides; empty where it has none."),
+        Column("high", "number", "Upper end of that interval; empty where it has none."),
+        Column("coverage", "number", "Its confidence level, Holm's correction included."),
+        Column("unit", "string", "Unit of effect and interval."),
+        Column("p", "number", "p-value of: no difference that matters in the expected direction."),
+        Column("p_holm", "number", "The same, corrected over the declared set; empty where exploratory."),
+        Column("p_opposite", "number", "p-value of: a difference that matters in the expected direction."),
+        Column("p_opposite_holm", "number", "The same, corrected over the declared set."),
+        Column(
+            "verdict",
+            "string",
+            "What the interval says.",
+            required=True,
+            enum=("supported", "contradicted", "inconclusive"),
+        ),
+        Column("measurement_bound", "number", "How far residual bounds could move the effect."),
+        Column("measurement_error", "number", "Standard error of the effect from the values' own ones."),
+        Column("note", "string", "What was left out, and caveats."),
+    ),
+    primary_key=("hypothesis",),
+)
+
+SLICES = TableSchema(
+    name="hypothesis-slices",
+    version=1,
+    description="The values that each hypothesis was tested on.",
+    columns=(
+        Column("hypothesis", "string", "Its id.", required=True),
+        Column("side", "string", "Which side.", required=True, enum=("group", "against")),
+        Column("slice", "string", "Stimulus slice.", required=True),
+        Column("partner", "string", "What it is paired by."),
+        Column("value", "number", "The value.", required=True),
+        Column("uncertainty", "number", "Its uncertainty."),
+        Column("uncertainty_kind", "string", "What that is.", enum=tuple(k.value for k in UncertaintyKind)),
+        Column("converged", "boolean", "The method met its stopping rule.", required=True),
+    ),
+    primary_key=("hypothesis", "slice"),
+)
+
+Hypothesis = Mapping[str, Any]
+
+
+def foresee(declared: Sequence[Hypothesis], slices: Sequence[Any]) -> Iterator[str]:
+    """Yield, before a run, which hypotheses its slices cannot decide, and why.
+
+    Raises:
+        BadInput: The groups of one overlap, or its pairs are ambiguous.
+    """
+    for hypothesis in declared:
+        found = members(hypothesis, slices)
+        sides = [{m.partner or m.slice for m in found if m.side == side} for side in ("group", "against")]
+        paired = hypothesis.get("pair_by") is not None
+        first, second = (len(sides[0] & sides[1]),) * 2 if paired else (len(sides[0]), len(sides[1]))
+        level = hypothesis["alpha"] / (2 if hypothesis["expect"] == "different" else 1) / len(declared)
+        what = f"{first} pairs" if paired else f"{first} slices against {second}"
+        if not min(first, second):
+            yield f"hypothesis {hypothesis['id']} compares {what}: it will be inconclusive"
+        elif smallest_p((first, second), paired=paired, test=hypothesis["test"]) > level:
+            yield (
+                f"hypothesis {hypothesis['id']} compares {what}: no outcome of its test reaches its level "
+                f"({level:.2g} after correction), so it can only be inconclusive"
+            )
+
+
+def judge(journal: Journal, store: Store, policy: GovernancePolicy | None) -> None:
+    """Judge the declared hypotheses of a run, once; nothing is done where it declares none.
+
+    Raises:
+        BadInput: scipy is not installed, or a hypothesis fits no slices of the run.
+    """
+    view = journal.view()
+    declared = view.manifest.get("declare") or []
+    event = view.last("declared")
+    if not declared or event is None or view.last("hypotheses-judged") is not None:
+        return
+    rows, slices = _judged(view, policy, declared, "declared")
+    store.seal_together(
+        "hypotheses-judged",
+        {"declared": event.seq + 1, "verdicts": {row["hypothesis"]: row["verdict"] for row in rows}},
+        _deposits("hypotheses", rows, slices),
+    )
+
+
+def explore(journal: Journal, store: Store, policy: GovernancePolicy | None, hypothesis: Hypothesis) -> None:
+    """Judge a hypothesis that was added to a run later, alone, labelled exploratory.
+
+    Raises:
+        BadInput: Interpretation is closed yet, its id is taken, its step has not finished, or see `judge`.
+    """
+    view = journal.view()
+    name = hypothesis["id"]
+    closed = interpretation_closed(view)
+    if closed is not None:
+        raise BadInput(f"hypotheses are closed: {closed}", fix=f"atlas status {view.run_id}")
+    if not _ID.fullmatch(name):
+        raise BadInput(f"{name!r} is no id", fix="a lower-case letter, then up to 39 of a-z, 0-9, - and _")
+    if name in {row["hypothesis"] for row in verdicts(view)}:
+        raise BadInput(f"{view.run_id} has a hypothesis {name!r} already", fix="choose another id")
+    step = str(hypothesis["quantity"]).partition(".")[0]
+    known = {f"{owner}.{quantity.quantity}" for owner, quantity in view.quantities()}
+    if hypothesis["quantity"] not in known:
+        offered = sorted(item for item in known if item.startswith(f"{step}.")) or sorted(known)
+        raise BadInput(
+            f"the run measured no {hypothesis['quantity']}", fix=f"name one of: {', '.join(offered)}"
+        )
+    rows, slices = _judged(view, policy, [hypothesis], "exploratory")
+    store.seal_together(
+        "hypothesis-explored",
+        {"hypothesis": spelled(dict(hypothesis)), "verdict": rows[0]["verdict"]},
+        _deposits(f"exploratory-{name}", rows, slices),
+    )
+
+
+def verdicts(view: RunView) -> list[dict[str, Any]]:
+    """Return the sealed rows of `VERDICTS`, the declared hypotheses first."""
+    rows: list[dict[str, Any]] = []
+    for event in view.of("hypotheses-judged", "hypothesis-explored"):
+        for item in event.data["sealed"]:
+            path = item["path"]
+            if path.endswith(".csv") and not path.startswith(f"{FOLDER}/slices/"):
+                rows += read_csv(VERDICTS, view.read(path), where=path)
+    return rows
+
+
+def _deposits(name: str, rows: Sequence[Any], slices: Sequence[Any]) -> list[Deposit]:
+    result = []
+    for stem, schema, content in ((name, VERDICTS, rows), (f"slices/{name}", SLICES, slices)):
+        result.append(Deposit(f"{FOLDER}/{stem}.csv", to_csv(schema, content), "table"))
+        descriptor = canonical_json(schema.descriptor())
+        result.append(Deposit(f"{FOLDER}/{stem}.schema.json", descriptor, "schema"))
+    return result
+
+
+def _judged(
+    view: RunView, policy: GovernancePolicy | None, hypotheses: Sequence[Hypothesis], registered: str
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    comparisons = [compared(view, hypothesis) for hypothesis in hypotheses]
+    streams = RandomStreams(derive_seed(effective_seed(view, policy), "hypotheses"))
+    trials, tests = [], []
+    for hypothesis, comparison in zip(hypotheses, comparisons, strict=True):
+        sample, test = comparison.sample, hypothesis["test"]
+        matters = float(hypothesis.get("smallest_effect") or 0.0)
+        trials.append(Trial(sample, hypothesis["expect"], float(hypothesis["alpha"]), matters, test))
+        generator = (
+            None if untestable(sample, test) else streams.generator("hypothesis", name=hypothesis["id"])
+        )
+        tests.append(None if generator is None else invert(sample, test, generator))
+    rows = [
+        _row(hypothesis, registered, comparison, trial, judgement)
+        for hypothesis, comparison, trial, judgement in zip(
+            hypotheses, comparisons, trials, judge_all(trials, tests), strict=True
+        )
+    ]
+    slices = [
+        {
+            "hypothesis": hypothesis["id"],
+            "side": member.side,
+            "slice": member.slice,
+            "partner": member.partner,
+            "value": quantity.value,
+            "uncertainty": quantity.uncertainty,
+            "uncertainty_kind": quantity.uncertainty_kind.value,
+            "converged": quantity.converged,
+        }
+        for hypothesis, comparison in zip(hypotheses, comparisons, strict=True)
+        for member, quantity in comparison.values
+    ]
+    return rows, slices
+
+
+def _row(
+    hypothesis: Hypothesis, registered: str, comparison: Comparison, trial: Trial, judged: Judgement
+) -> dict[str, Any]:
+    reason = untestable(trial.sample, trial.test)
+    corrected = registered == "declared"
+    row = {
+        "hypothesis": hypothesis["id"],
+        "registered": registered,
+        "quantity": hypothesis["quantity"],
+        "group": in_words(hypothesis["group"]),
+        "against": in_words(hypothesis["against"]),
+        "expect": hypothesis["expect"],
+        "smallest_effect": hypothesis.get("smallest_effect"),
+        "alpha": trial.alpha,
+        "design": _design(hypothesis, trial),
+        "n_group": len(trial.sample.group),
+        "n_against": len(trial.sample.against),
+        "effect": judged.effect,
+        "unit": comparison.unit,
+        "verdict": judged.verdict,
+        "note": "; ".join(
+            part for part in (reason, *comparison.notes, _fragile(comparison, trial, judged)) if part
+        ),
+    }
+    if reason is None:
+        row |= {
+            "low": judged.low,
+            "high": judged.high,
+            "coverage": judged.coverage,
+            "p": judged.p,
+            "p_holm": judged.p_holm if corrected else None,
+            "p_opposite": judged.p_opposite,
+            "p_opposite_holm": judged.p_opposite_holm if corrected else None,
+            "measurement_bound": comparison.bound,
+            "measurement_error": comparison.standard_error,
+        }
+    return row
+
+
+def _design(hypothesis: Hypothesis, trial: Trial) -> str:
+    sample = trial.sample
+    first, second = len(sample.group), len(sample.against)
+    every = 2**first if sample.paired else math.comb(first + second, first)
+    if trial.test == "bootstrap":
+        how = f"studentised bootstrap, {RESAMPLES} drawn"
+    elif every <= RESAMPLES:
+        how = f"all {every} " + ("signs" if sample.paired else "relabellings")
+    else:
+        how = f"{RESAMPLES} " + ("signs" if sample.paired else "relabellings") + f" of {every}"
+    if sample.paired:
+        return f"{trial.test} of the differences of {first} pairs by {hypothesis['pair_by']}: {how}"
+    return f"{trial.test} between {first} and {second} independent slices: {how}"
+
+
+def _fragile(comparison: Comparison, trial: Trial, judged: Judgement) -> str:
+    """Say so where the values' own errors could carry an end of the interval across what matters."""
+    thresholds = {trial.smallest_effect, -trial.smallest_effect}
+    if trial.expect != "different":
+        thresholds = {trial.smallest_effect * (1 if trial.expect == "greater" else -1)}
+    ends = [end for end in (judged.low, judged.high) if end is not None]
+    reach = comparison.bound + 1.96 * comparison.standard_error
+    if reach > 0 and any(abs(end - threshold) <= reach for end in ends for threshold in thresholds):
+        return "the values' own errors could change this verdict"
+    return ""

@@ -1,0 +1,181 @@
+"""Declared hypotheses from manifest to verdict, by the command line; the gauge counts characters."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import pytest
+from scipy import stats
+
+from atlas.run.judging import verdicts
+from atlas.testing import Atlas
+
+GAUGE = Path(__file__).parent / "gauge"
+
+MANIFEST = """\
+atlas: 1
+name: lengths
+lineage: SML
+seed: 7
+governance: none
+declare:
+  - {id: h1, quantity: gauge.characters, group: {tier: contested}, against: {tier: ground_truth},
+     expect: greater}
+  - {id: h2, quantity: gauge.mean, group: {tier: contested}, against: {tier: ground_truth},
+     expect: different, smallest_effect: 0.3}
+stimulus: {use: bsa, version: "0.2", where: {tier: [contested, ground_truth]}, each: pair}
+steps:
+  - {id: gauge, use: gauge, params: {draws: 64}}
+"""
+
+PAIRED = """\
+atlas: 1
+name: lengths
+lineage: SML
+seed: 7
+governance: none
+declare:
+  - {id: h1, quantity: gauge.characters, group: {side: a}, against: {side: b}, expect: less, pair_by: pair}
+stimulus: {use: file, path: items.csv, each: item}
+steps:
+  - {id: gauge, use: gauge}
+"""
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Atlas:
+    """A finished run with two declared hypotheses."""
+    atlas = Atlas(tmp_path_factory.mktemp("finished"), {"PYTHONPATH": str(GAUGE)})
+    atlas.write("m.yaml", MANIFEST)
+    outcome = atlas("run", "m.yaml")
+    assert outcome.code == 0, outcome.err
+    return atlas
+
+
+def _values(atlas: Atlas, run: str, hypothesis: str, stem: str = "hypotheses") -> dict[str, list[float]]:
+    text = atlas.view(run).text(f"verdicts/slices/{stem}.csv")
+    sides: dict[str, list[float]] = {"group": [], "against": []}
+    for row in csv.DictReader(io.StringIO(text)):
+        if row["hypothesis"] == hypothesis:
+            sides[row["side"]].append(float(row["value"]))
+    return sides
+
+
+def test_a_declared_hypothesis_is_judged_on_the_slices_of_its_tiers(finished: Atlas) -> None:
+    run = finished.runs()[0].name
+    row = verdicts(finished.view(run))[0]
+    sides = _values(finished, run, "h1")
+
+    assert (row["n_group"], row["n_against"], row["registered"]) == (12, 9, "declared")
+    effect = sum(sides["group"]) / 12 - sum(sides["against"]) / 9
+    assert row["effect"] == pytest.approx(effect, rel=1e-12)
+    theirs = stats.permutation_test(
+        (sides["group"], sides["against"]),
+        lambda x, y, axis: x.mean(axis=axis) - y.mean(axis=axis),
+        alternative="greater",
+        n_resamples=19_999,
+        random_state=5,
+    )
+    # Two Monte Carlo p-values of 19,999 draws each: five standard errors of their difference.
+    assert row["p"] == pytest.approx(theirs.pvalue, abs=5 * (2 * 0.25 / 19_999) ** 0.5)
+
+
+def test_holm_is_taken_over_the_declared_set(finished: Atlas) -> None:
+    rows = verdicts(finished.view(finished.runs()[0].name))
+
+    small, large = sorted(row["p"] for row in rows)
+    expected = {small: min(1.0, 2 * small), large: max(min(1.0, 2 * small), large)}
+    assert {row["p"]: row["p_holm"] for row in rows} == expected
+
+
+def test_standard_errors_of_the_values_stand_beside_the_effect(finished: Atlas) -> None:
+    run = finished.runs()[0].name
+    row = verdicts(finished.view(run))[1]
+    errors = {
+        slice_: q.uncertainty or 0.0
+        for slice_, q in ((q.slice, q) for _, q in finished.view(run).quantities() if q.quantity == "mean")
+    }
+    text = finished.view(run).text("verdicts/slices/hypotheses.csv")
+    sides: dict[str, list[float]] = {"group": [], "against": []}
+    for line in csv.DictReader(io.StringIO(text)):
+        if line["hypothesis"] == "h2":
+            sides[line["side"]].append(errors[line["slice"]])
+
+    variance = sum(sum(e * e for e in part) / len(part) ** 2 for part in sides.values())
+    assert row["measurement_error"] == pytest.approx(variance**0.5, rel=1e-12)
+    assert row["measurement_bound"] == 0.0
+
+
+def test_means_of_equal_draws_are_shown_to_differ_by_less_than_what_matters(finished: Atlas) -> None:
+    """64 uniform draws a slice: the means of 12 and 9 slices differ by about 0.016; 0.3 would matter."""
+    row = verdicts(finished.view(finished.runs()[0].name))[1]
+
+    assert row["verdict"] == "contradicted"
+
+
+def test_the_page_and_the_terminal_show_the_verdicts(finished: Atlas) -> None:
+    root = finished.runs()[0]
+    shown = finished("hypothesis", "show", root.name).out
+    page = (root / "report.html").read_text(encoding="utf-8")
+
+    for text in ("h2", "contradicted", "12 and 9 independent slices"):
+        assert text in shown
+        assert text in page
+
+
+def test_a_hypothesis_added_later_is_exploratory_and_changes_no_declared_verdict(finished: Atlas) -> None:
+    root = finished.runs()[0]
+    before = verdicts(finished.view(root.name))
+    add = ("hypothesis", "add", root.name, "--quantity", "gauge.mean", "--expect", "greater")
+    groups = ("--group", "domain=legal", "--against", "domain=medical")
+    outcome = finished(*add, *groups, "--id", "x1")
+    assert outcome.code == 0, outcome.err
+    after = verdicts(finished.view(root.name))
+
+    assert after[: len(before)] == before
+    assert [(r["hypothesis"], r["registered"], r["p_holm"]) for r in after[2:]] == [
+        ("x1", "exploratory", None)
+    ]
+    assert "exploratory" in outcome.out
+    assert "choose another id" in finished(*add, *groups, "--id", "h1").err
+    checked = finished("verify", root.name)
+    assert checked.code == 0, checked.out
+    assert "hypotheses: declared before the first step started" in checked.out
+
+
+def test_pairs_are_compared_within_each_pair(tmp_path: Path) -> None:
+    atlas = Atlas(tmp_path, {"PYTHONPATH": str(GAUGE)})
+    lines = [f"{n}a,{'x' * (10 + n)},{n},a\n{n}b,{'x' * (13 + n + n % 3)},{n},b\n" for n in range(8)]
+    atlas.write("items.csv", "id,text,pair,side\n" + "".join(lines))
+    atlas.write("m.yaml", PAIRED)
+    outcome = atlas("run", "m.yaml")
+    assert outcome.code == 0, outcome.err
+
+    (row,) = verdicts(atlas.view(atlas.runs()[0].name))
+
+    # Every pair differs by -3 to -5: of 256 choices of signs the data's own is the most extreme.
+    assert (row["p"], row["verdict"]) == (1 / 256, "supported")
+    assert row["design"] == "permutation of the differences of 8 pairs by pair: all 256 signs"
+
+
+def test_a_hypothesis_that_its_slices_cannot_decide_is_named_before_the_run(tmp_path: Path) -> None:
+    atlas = Atlas(tmp_path, {"PYTHONPATH": str(GAUGE)})
+    atlas.write("m.yaml", MANIFEST)
+    outcome = atlas("run", "m.yaml", "--set", "stimulus.limit=2")
+    assert outcome.code == 0, outcome.err
+
+    assert "hypothesis h1 compares 0 slices against 1: it will be inconclusive" in outcome.err
+    row = verdicts(atlas.view(atlas.runs()[0].name))[0]
+    assert (row["verdict"], row["p"]) == ("inconclusive", None)
+    assert "needs 2 values on each side, there are 0" in row["note"]
+
+
+def test_groups_that_share_a_slice_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    atlas = Atlas(tmp_path, {"PYTHONPATH": str(GAUGE)})
+    atlas.write("m.yaml", MANIFEST.replace("against: {tier: ground_truth}", "against: {domain: legal}"))
+    outcome = atlas("run", "m.yaml")
+
+    assert (outcome.code, atlas.runs()) == (2, [])
+    assert "is on both sides" in outcome.err
