@@ -34,6 +34,7 @@ SPECTRUM = TableSchema(
         Column("eigenvalue", "number", "Ritz value.", required=True),
         Column("code", "string", "The Technician's call.", judgement=True),
     ),
+    primary_key=("index",),
 )
 
 ITEMS = (
