@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from atlas_cisp.commands import workbook
 from atlas_cisp.gates import ITEMS
+from atlas_cisp.workbook.cells import visible
+from atlas_cisp.workbook.codes import CODES
 from atlas_cisp.workbook.filling import seal_answers
-from atlas_cisp.workbook.layout import SHEETS, visible
+from atlas_cisp.workbook.layout import SHEETS
 from atlas_cisp.workbook.read import number, open_elsewhere, read_back
 from atlas_cisp.workbook.write import new_copy
 from cisp_stories import MOVES, READS, RUN_ID, Tell
@@ -19,8 +21,10 @@ from openpyxl import load_workbook
 from openpyxl.cell import MergedCell
 
 from atlas.errors import BadInput, WaitingForHuman
-from atlas.record import RunView
+from atlas.judgements import blank_tables, judgements
+from atlas.record import RunView, canonical_json
 from atlas.run.workspace import LocalWorkspace
+from atlas.tables import Column, TableSchema, to_csv
 
 FRESH, MEASURED, INTERPRETED, WHOLE = MOVES[:5], MOVES[:10], MOVES[:14], MOVES
 TICKS = {f"san_item_{n}": "☑" for n in range(1, len(ITEMS) + 1)}
@@ -431,3 +435,83 @@ def test_a_refused_read_0_leaves_the_sealed_sheet_sealed(tell: Tell) -> None:
     with pytest.raises(BadInput, match="read-0 is not sealed yet"):
         seal_answers(place, RUN_ID, read_back(path, view), author=None, override=None)
     assert list(state(view).gates) == ["sanitisation"]
+
+
+# Codes
+
+SESSIONS = TableSchema(
+    "sessions",
+    1,
+    "Sessions.",
+    (
+        Column("session", "string", "Session.", required=True),
+        Column("stance", "string", "Stance.", enum=("Compliant", "Combative"), judgement=True),
+        Column("resolution_code", "string", "Code.", enum=("FLAT", "HOLD"), judgement=True),
+    ),
+    ("session",),
+)
+
+
+def with_sessions(view: RunView) -> RunView:
+    """Seal a table of two sessions, whose codes are blank, in a run."""
+    workspace = LocalWorkspace(view.root.parent)
+    rows = to_csv(SESSIONS, [{"session": "=s1"}, {"session": "s2"}])
+    workspace.attach(view.run_id, "raw/ecm/sessions.csv", rows, role="table")
+    descriptor = canonical_json(SESSIONS.descriptor())
+    workspace.attach(view.run_id, "raw/ecm/sessions.schema.json", descriptor, role="schema")
+    return workspace.view(view.run_id)
+
+
+def codes_of(view: RunView) -> dict[str, dict[str, dict[str, str]]]:
+    found = judgements(view, blank_tables(view)[0])
+    return {coder: {key[0]: dict(v) for key, v in given.values.items()} for coder, given in found.items()}
+
+
+def test_codes_given_in_a_workbook_are_sealed_with_it_under_its_operator(tell: Tell) -> None:
+    view = with_sessions(tell(WHOLE))
+    path = new_copy(view)
+    rules = [
+        (r.formula1, len(r.sqref.ranges)) for r in load_workbook(path)[CODES].data_validations.dataValidation
+    ]
+    fill(path, code_0_0_stance="combative", code_0_0_resolution_code="HOLD", code_0_1_stance=None)
+
+    outcome = call(view, "import", RUN_ID, str(path))
+
+    assert outcome.exit_code == 0, outcome.output
+    assert rules == [('"Compliant,Combative"', 2), ('"FLAT,HOLD"', 2)]
+    assert codes_of(state(view)) == {
+        "A. Technician": {"=s1": {"stance": "Combative", "resolution_code": "HOLD"}}
+    }
+    assert state(view).read("evidence/ecm.sessions.1.xlsx") == path.read_bytes()
+
+
+def test_a_second_coder_fills_a_copy_that_shows_nothing_of_the_first(tell: Tell) -> None:
+    view = with_sessions(tell(WHOLE))
+    call(view, "import", RUN_ID, str(fill(new_copy(view), code_0_1_resolution_code="HOLD")))
+    second = new_copy(state(view))
+    assert named(load_workbook(second), "code_0_1_resolution_code").value is None
+
+    outcome = call(
+        view, "import", RUN_ID, str(fill(second, code_0_1_resolution_code="flat")), "--by", "B. Other"
+    )
+
+    assert outcome.exit_code == 0, outcome.output
+    assert codes_of(state(view)) == {
+        "A. Technician": {"s2": {"resolution_code": "HOLD"}},
+        "B. Other": {"s2": {"resolution_code": "FLAT"}},
+    }
+
+
+def test_a_code_that_is_none_seals_nothing(tell: Tell) -> None:
+    view = with_sessions(tell(WHOLE))
+
+    outcome = call(view, "import", RUN_ID, str(fill(new_copy(view), code_0_0_resolution_code="MAYBE")))
+
+    assert "'MAYBE' is none of FLAT, HOLD" in str(outcome.exception)
+    assert codes_of(state(view)) == {}
+
+
+def test_the_sheet_of_codes_is_not_there_until_read_1_is_sealed(tell: Tell) -> None:
+    view = with_sessions(tell(MEASURED))
+
+    assert CODES not in load_workbook(new_copy(view)).sheetnames

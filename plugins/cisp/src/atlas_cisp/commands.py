@@ -40,13 +40,16 @@ def _new(workspace: Workspace, run: str) -> None:
 @click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--by", help="Who signs; the workbook's operator if left out.")
 @click.option("--override", metavar="REASON", help="Sign problems that may be overridden; lowers the tier.")
+@click.option("--amend", is_flag=True, help="Seal another code beside one that was given before.")
 @click.pass_obj
-def _import(workspace: Workspace, run: str, file: Path | None, by: str | None, override: str | None) -> None:
+def _import(
+    workspace: Workspace, run: str, file: Path | None, by: str | None, override: str | None, amend: bool
+) -> None:
     """Seal what FILE holds; without FILE, the newest workbook of RUN.
 
     Fields that are not filled in yet are named, and can be filled in later in the same copy.
     """
-    from atlas_cisp.workbook.filling import seal_answers
+    from atlas_cisp.workbook.filling import seal_answers, seal_codes
     from atlas_cisp.workbook.read import open_elsewhere, read_back
 
     view = _governed(workspace.view(run))
@@ -60,13 +63,16 @@ def _import(workspace: Workspace, run: str, file: Path | None, by: str | None, o
         click.echo(f"sealed: {gate} of {view.run_id}, with {path.name}")
     for gate in outcome.early:
         click.echo(f"not yet: {gate} is filled in, but the run has not come to it; it stays in {path.name}")
+    coded = seal_codes(workspace, run, filled, coder=by, amend=amend)
+    for sealed in coded:
+        click.echo(f"sealed: {sealed} of {view.run_id}, with {path.name}")
     if outcome.missing:
         listed = "\n".join(f"  - {entry}" for entry in outcome.missing)
         raise WaitingForHuman(
             f"{view.run_id} still waits for:\n{listed}",
             fix=f"fill it in, save, then: atlas workbook import {view.run_id}",
         )
-    if not outcome.sealed:
+    if not outcome.sealed and not coded:
         click.echo("nothing to seal: the run does not wait for anything that this workbook holds")
     click.echo(f"next: atlas {'resume' if outcome.sealed else 'status'} {view.run_id}")
 

@@ -10,11 +10,13 @@ from attrs import frozen
 from atlas.contracts import Workspace
 from atlas.errors import BadInput
 from atlas.governance import Gate, stage_reached
+from atlas.judgements import seal_judgements
 from atlas_cisp.gates import GATES, ITEMS, SANITISATION
+from atlas_cisp.workbook.codes import given_codes
 from atlas_cisp.workbook.layout import OPERATOR, PREDICTION
 from atlas_cisp.workbook.read import Filled, number
 
-__all__ = ["Outcome", "answer_of", "seal_answers"]
+__all__ = ["Outcome", "answer_of", "seal_answers", "seal_codes"]
 
 
 @frozen
@@ -68,11 +70,7 @@ def seal_answers(
     Raises:
         BadInput: The policy refuses a text. What was sealed before it stays sealed.
     """
-    signer = (author or filled.texts.get(OPERATOR, "")).strip()
-    if not signer:
-        raise BadInput(
-            "the workbook names no operator", where="sheet 'Run Metadata'", fix='or add --by "Your Name"'
-        )
+    signer = _signer(filled, author)
     sealed: list[str] = []
     for gate in GATES:
         view = workspace.view(run)
@@ -94,6 +92,41 @@ def seal_answers(
             )
         sealed.append(gate.id)
     return Outcome(tuple(sealed), (), ())
+
+
+def _signer(filled: Filled, author: str | None) -> str:
+    signer = (author or filled.texts.get(OPERATOR, "")).strip()
+    if not signer:
+        raise BadInput(
+            "the workbook names no operator", where="sheet 'Run Metadata'", fix='or add --by "Your Name"'
+        )
+    return signer
+
+
+def seal_codes(
+    workspace: Workspace, run: str, filled: Filled, *, coder: str | None, amend: bool
+) -> tuple[str, ...]:
+    """Seal the codes that a person gave in the workbook, the workbook beside them; return the files' paths.
+
+    Args:
+        workspace: Holds the run.
+        run: Id or path.
+        filled: What was read back.
+        coder: Who gave them; the workbook's operator if None.
+        amend: Accept another code than this coder gave before; both stay.
+
+    Raises:
+        BadInput: A code is none, or differs from an earlier one and `amend` is not given.
+    """
+    sealed = []
+    for table, given in given_codes(workspace.view(run), filled.texts):
+        path = seal_judgements(
+            workspace, run, table, _signer(filled, coder), given, via="workbook", amend=amend
+        )
+        if path is not None:
+            workspace.attach(run, f"evidence/{Path(path).stem}.xlsx", filled.content, role="evidence")
+            sealed.append(path)
+    return tuple(sealed)
 
 
 def _filled_after(gate: Gate, filled: Filled) -> tuple[str, ...]:

@@ -6,106 +6,32 @@ The layout is a pure function of the journal up to a head: no clock, no version 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
 
-from attrs import field, frozen
-
-from atlas.errors import BadInput
 from atlas.record import RunView
-from atlas_cisp.gates import GATES, ITEMS, READS, SANITISATION, normalised
+from atlas_cisp.gates import GATES, ITEMS, READS, SANITISATION
 from atlas_cisp.links import PROVISIONAL, link_sheet
 from atlas_cisp.order import Order
+from atlas_cisp.workbook.cells import LONGEST, Cell, Sheet, Value, visible
+from atlas_cisp.workbook.codes import codes
 from atlas_cisp.workbook.metadata import environment, metadata
 
-__all__ = ["LONGEST", "OPERATOR", "PREDICTION", "SHEETS", "TEMPLATE", "Cell", "Sheet", "lay_out", "visible"]
+__all__ = ["OPERATOR", "PREDICTION", "SHEETS", "TEMPLATE", "lay_out"]
 
 TEMPLATE = "1"
 """Raised whenever a cell moves, so that an older copy is refused and not misread."""
 SHEETS = ("Sanitization & Environment", "Run Metadata", "Technician's Read", "Lossyscape Link")
-LONGEST = 32_767
-"""Characters (UTF-16 units) that a cell of Excel can hold."""
 OPERATOR = "operator"
 PREDICTION = "read_0_number"
 
-Kind = Literal["title", "note", "head", "label", "value", "figure", "sealed", "box", "write", "line"]
-Value = str | int | float | bool | None
-
-
-@frozen
-class Cell:
-    """One cell or merged range.
-
-    Attributes:
-        row: From 1.
-        column: From 1.
-        value: Text, number or nothing; for `box`, `write` and `line` what they open with.
-        kind: How it looks, and whether a person fills it: `box`, `write` and `line` are theirs.
-        span: Columns that it covers.
-        name: Defined name of a person's cell.
-    """
-
-    row: int
-    column: int
-    value: Value
-    kind: Kind
-    span: int = 1
-    name: str | None = None
-
-    @property
-    def human(self) -> bool:
-        """Whether it is a person's to fill."""
-        return self.kind in ("box", "write", "line")
-
-
-@frozen
-class Sheet:
-    """One sheet.
-
-    Attributes:
-        title: Its name on the tab.
-        widths: Of its columns, in characters.
-        cells: In any order.
-        frozen_rows: Rows that stay in sight.
-        breaks: Rows that begin a new page in print.
-    """
-
-    title: str
-    widths: tuple[float, ...]
-    cells: tuple[Cell, ...] = field(repr=False)
-    frozen_rows: int = 0
-    breaks: tuple[int, ...] = ()
-
-
-_INVISIBLE = {
-    *range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A), *range(0xD800, 0xE000),
-    *(0x200B, 0x200C, 0x200D, 0x200E, 0x200F, 0x2060, 0xFEFF, 0xFFFE, 0xFFFF),
-} - {0x09, 0x0A}  # fmt: skip
-
-
-def visible(text: str, where: str) -> str:
-    """Return text as a cell can show it: LF line ends, and control characters spelled out.
-
-    Raises:
-        BadInput: It is longer than a cell; it would be cut without a word.
-    """
-    shown = "".join(f"\u2039U+{ord(c):04X}\u203a" if ord(c) in _INVISIBLE else c for c in normalised(text))
-    if len(shown.encode("utf-16-le")) // 2 > LONGEST:
-        raise BadInput(
-            f"the text has {len(shown)} characters; a workbook's cell holds {LONGEST} and would cut it",
-            where=where,
-            fix="work with the files of the run folder and without a workbook",
-        )
-    return shown
-
 
 def lay_out(view: RunView) -> tuple[Sheet, ...]:
-    """Return the four sheets for a run as its journal stands.
+    """Return the four sheets for a run as its journal stands, and one for codes that are open to be given.
 
     Raises:
         BadInput: A text of the run does not fit into a cell.
         IntegrityBroken: A sealed file differs from what was sealed.
     """
-    return (_sanitisation(view), _metadata(view), _reads(view), _links(view))
+    return (_sanitisation(view), _metadata(view), _reads(view), _links(view), *codes(view))
 
 
 def _answered(view: RunView, gate: str) -> bool:

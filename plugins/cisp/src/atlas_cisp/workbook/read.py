@@ -14,7 +14,8 @@ from attrs import frozen
 
 from atlas.errors import BadInput
 from atlas.record import JOURNAL, RunView, parse_journal
-from atlas_cisp.workbook.layout import LONGEST, SHEETS, TEMPLATE, Sheet, Value, lay_out
+from atlas_cisp.workbook.cells import LONGEST, Sheet, Value
+from atlas_cisp.workbook.layout import TEMPLATE, lay_out
 from atlas_cisp.workbook.write import PROPERTIES
 
 if TYPE_CHECKING:
@@ -65,8 +66,9 @@ def read_back(path: Path, view: RunView) -> Filled:
     content = _content(path)
     book = _load(content, path)
     laid_out = lay_out(_at_head(book, view, path))
-    if tuple(book.sheetnames) != SHEETS:
-        raise BadInput(f"expected the sheets {', '.join(SHEETS)}", where=str(path), fix=_FRESH)
+    titles = [sheet.title for sheet in laid_out]
+    if book.sheetnames != titles:
+        raise BadInput(f"expected the sheets {', '.join(titles)}", where=str(path), fix=_FRESH)
     for sheet in laid_out:
         _compare(book, sheet)
     texts: dict[str, str] = {}
@@ -213,7 +215,7 @@ def _named(book: Workbook, name: str) -> tuple[str, Any]:
     if defined is None:
         raise BadInput(f"the defined name {name} is gone", fix=_FRESH)
     places = list(_destinations(defined.attr_text or ""))
-    if len(places) != 1 or places[0][0] not in SHEETS:
+    if len(places) != 1 or places[0][0] not in book.sheetnames:
         raise BadInput(f"the defined name {name} leads to {defined.attr_text}", fix=_FRESH)
     title, address = places[0]
     cell = book[title][address]

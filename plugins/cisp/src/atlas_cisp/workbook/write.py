@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from atlas.record import RunView
-from atlas_cisp.workbook.layout import TEMPLATE, Cell, Sheet, lay_out
+from atlas_cisp.workbook.cells import Cell, Sheet
+from atlas_cisp.workbook.layout import TEMPLATE, lay_out
 
 if TYPE_CHECKING:
     from openpyxl import Workbook
@@ -29,6 +30,7 @@ _FILLS = {
     "write": "FFF8D9",
     "line": "FFF8D9",
 }
+_TICKS = ("☐", "☑")
 _LINE = 15.0
 """Height of one line of text in points."""
 
@@ -82,16 +84,18 @@ def _sheet(book: Workbook, sheet: Sheet) -> None:
     page: Worksheet = book.create_sheet(sheet.title)
     for number, width in enumerate(sheet.widths, start=1):
         page.column_dimensions[get_column_letter(number)].width = width
-    boxes = []
+    lists: dict[tuple[str, ...], list[str]] = {}
     for cell in sheet.cells:
         _cell(page, cell)
         if cell.name is not None:
             quoted = sheet.title.replace("'", "''")
             place = f"${get_column_letter(cell.column)}${cell.row}"
             book.defined_names[cell.name] = DefinedName(cell.name, attr_text=f"'{quoted}'!{place}")
-        if cell.kind == "box":
-            boxes.append(f"{get_column_letter(cell.column)}{cell.row}")
-    _drop_downs(page, boxes)
+        choices = _TICKS if cell.kind == "box" else cell.choices
+        if choices:
+            lists.setdefault(choices, []).append(f"{get_column_letter(cell.column)}{cell.row}")
+    for choices, places in lists.items():
+        _drop_down(page, choices, places)
     for row, cells in _rows(sheet.cells):
         page.row_dimensions[row].height = max(_height(cell, sheet.widths) for cell in cells)
     _page(page, sheet)
@@ -156,14 +160,15 @@ def _cell(page: Worksheet, cell: Cell) -> None:
     target.protection = Protection(locked=not cell.human)
 
 
-def _drop_downs(page: Worksheet, boxes: list[str]) -> None:
+def _drop_down(page: Worksheet, choices: tuple[str, ...], places: list[str]) -> None:
     from openpyxl.worksheet.datavalidation import DataValidation
 
-    if not boxes:
-        return
-    rule = DataValidation(type="list", formula1='"☐,☑"', allow_blank=True, showErrorMessage=True)
-    rule.errorTitle, rule.error = "Choose from the list", "☑ when the line is true now, ☐ when it is not"
-    for place in boxes:
+    listed = ",".join(choices)
+    rule = DataValidation(type="list", formula1=f'"{listed}"', allow_blank=True, showErrorMessage=True)
+    rule.errorTitle, rule.error = "Choose from the list", f"One of: {', '.join(choices)}"
+    if choices == _TICKS:
+        rule.error = "☑ when the line is true now, ☐ when it is not"
+    for place in places:
         rule.add(place)
     page.add_data_validation(rule)
 
