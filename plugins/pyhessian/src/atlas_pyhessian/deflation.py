@@ -101,10 +101,14 @@ class Deflation:
         if self.spectrum is None:
             return torch.zeros(0, dtype=torch.float64)
         coefficients = self.spectrum.basis.project(vector)
-        leading = coefficients.clone()
-        leading[self.count :] = 0.0
-        self.spectrum.basis.subtract(vector, leading)
+        self.spectrum.basis.subtract(vector, coefficients[: self.count])
         return coefficients
+
+    def clear_again(self, vector: torch.Tensor) -> None:
+        """Take the leading vectors out of a product `[n]`, in place, with a probe that was cleared."""
+        if self.spectrum is not None and self.count:
+            coefficients = self.spectrum.basis.project(vector, self.count)
+            self.spectrum.basis.subtract(vector, coefficients)
 
     def sample(
         self,

@@ -101,7 +101,7 @@ def trace(
 
     Args:
         operator: Any symmetric operator.
-        draw: Returns Rademacher probe number i, `[n]`, a new tensor each time.
+        draw: Returns Rademacher probe number i, `[n]`, which the next call may overwrite.
         rel_se: Standard error asked for, relative to the estimate; None spends all probes.
         max_probes: Probes in all, at least two, those given included.
         deflation: Ritz basis to take out; None estimates the whole trace.
@@ -116,6 +116,7 @@ def trace(
     known = math.fsum(known_part.ritz_values)
     known_squares = math.fsum(value * value for value in known_part.ritz_values)
     samples = list(given)
+    product = torch.empty(operator.size, dtype=operator.dtype, device=operator.device)
     while True:
         if len(samples) >= 2:
             total = mean_estimate([s.quadratic_form for s in samples], known)
@@ -127,7 +128,7 @@ def trace(
             if (reached and enough) or len(samples) >= max_probes:
                 break
         index = len(samples)
-        measured = partial(_sample, operator, draw, known_part, index)
+        measured = partial(_sample, operator, draw, known_part, index, product)
         samples.append(measured() if recall is None else recall(f"trace {index}", TraceSample, measured))
     degrees = min(len(samples), MIN_PROBES) - 1 if len(samples) < max_probes else None
     total = mean_estimate([s.quadratic_form for s in samples], known, degrees=degrees)
@@ -136,8 +137,12 @@ def trace(
 
 
 def _sample(
-    operator: SymmetricOperator, draw: Callable[[int], torch.Tensor], deflation: Deflation, index: int
+    operator: SymmetricOperator,
+    draw: Callable[[int], torch.Tensor],
+    deflation: Deflation,
+    index: int,
+    out: torch.Tensor,
 ) -> TraceSample:
     probe = draw(index)
     coefficients = deflation.clear(probe)
-    return deflation.sample(index, probe, operator.matvec(probe), coefficients)
+    return deflation.sample(index, probe, operator.matvec(probe, out=out), coefficients)

@@ -112,9 +112,10 @@ def measure_curvature(
     quantities = _eigenvalues(spectrum, settings)
     by_tensor = settings.trace is not None and settings.trace.method == "deflated"
     deflation = Deflation.of_eigenvectors(spectrum, probes.sizes)
+    held_probe = probes.empty()
 
     def draw(index: int) -> torch.Tensor:
-        return probes.rademacher(f"{purpose} trace probe", index)
+        return probes.rademacher(f"{purpose} trace probe", index, out=held_probe)
 
     rules, samples = _rules(recall, draw, settings, deflation, report)
     estimate: TraceEstimate | None = None

@@ -56,7 +56,7 @@ def hutch_plus_plus(
 
     Args:
         operator: Any symmetric operator.
-        draw: Returns Rademacher probe number i, `[n]`, a new tensor each time.
+        draw: Returns Rademacher probe number i, `[n]`, which the next call may overwrite.
         rel_se: Standard error asked for, relative to the estimate; None spends all products.
         max_products: Products allowed.
         spectrum: Ritz basis to take out; None estimates the whole trace.

@@ -35,9 +35,9 @@ class Probes:
     dtype: torch.dtype
     device: torch.device
 
-    def rademacher(self, purpose: str, index: int) -> torch.Tensor:
-        """Return a vector `[n]` of independent signs, +1 or -1 with equal probability."""
-        vector = torch.empty(sum(self.sizes), dtype=self.dtype, device=self.device)
+    def rademacher(self, purpose: str, index: int, *, out: torch.Tensor | None = None) -> torch.Tensor:
+        """Return a vector `[n]` of independent signs, +1 or -1 with equal probability, in `out` if given."""
+        vector = self.empty() if out is None else out
         start = 0
         for name, size in zip(self.names, self.sizes, strict=True):
             generator = self.streams.generator(purpose, index, name)
@@ -45,6 +45,10 @@ class Probes:
             vector[start : start + size] = self._bits(drawn, size)
             start += size
         return vector.mul_(2.0).sub_(1.0)
+
+    def empty(self) -> torch.Tensor:
+        """Return memory for a vector `[n]`."""
+        return torch.empty(sum(self.sizes), dtype=self.dtype, device=self.device)
 
     def _bits(self, drawn: npt.NDArray[np.uint8], size: int) -> torch.Tensor:
         """Return the first `size` bits, the highest of each byte first, unpacked where they are used."""

@@ -36,7 +36,7 @@ def estimate_trace(
 
     Args:
         recall: Has what an interrupted attempt paid for; its operator is the matrix.
-        draw: Returns Rademacher probe number i, `[n]`, a new tensor each time.
+        draw: Returns Rademacher probe number i, `[n]`, which the next call may overwrite.
         settings: Method, error asked for, and products allowed.
         deflation: The Ritz basis.
         given: Samples of the first probes from the density's products; a sketch cannot use them.

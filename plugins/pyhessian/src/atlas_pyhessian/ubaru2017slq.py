@@ -72,13 +72,14 @@ def quadrature(
     diagonal: list[float] = []
     coupling: list[float] = []
     sample = TraceSample(index, 0.0, 0.0)
+    spare: torch.Tensor | None = None
     previous: torch.Tensor | None = None
     scale, complete = 0.0, True
     length = math.sqrt(mass)
     if mass > 0:
         current /= length
     while mass > 0 and len(diagonal) < steps:
-        product = operator.matvec(current)
+        product = operator.matvec(current, out=spare)
         alpha = reductions.dot(current, product)
         if not diagonal:
             sample = known.sample(index, current, product, coefficients, length)
@@ -86,14 +87,14 @@ def quadrature(
         product.sub_(current, alpha=alpha)
         if previous is not None:
             product.sub_(previous, alpha=coupling[-1])
-        known.clear(product)
+        known.clear_again(product)
         beta = reductions.norm(product)
         scale = max(scale, abs(alpha), beta)
         complete = beta <= resolution * scale
         if len(diagonal) == steps or complete:
             break
         coupling.append(beta)
-        previous, current = current, product.div_(beta)
+        spare, previous, current = previous, current, product.div_(beta)
     size = len(diagonal)
     if size == 0:
         return Quadrature((), ()), sample
