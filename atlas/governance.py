@@ -24,6 +24,7 @@ __all__ = [
     "Stage",
     "Tier",
     "TierReport",
+    "comparison_closed",
     "interpretation_closed",
     "stage_reached",
 ]
@@ -62,6 +63,20 @@ def interpretation_closed(view: RunView) -> str | None:
         return None
     title = gates[-1].opened.data.get("title", gates[-1].id) if gates else "the first Read of the output"
     return f"nobody has written down yet what they see in the numbers ({title})"
+
+
+def comparison_closed(view: RunView) -> str | None:
+    """Return why a run may not be put beside others, or None.
+
+    Whatever compares runs or models asks this first: what a governed run measured is seen beside other
+    numbers only once its Technician has written down what they expected (Read #0) and what they saw in it
+    alone (Read #1).
+    """
+    if not view.governed:
+        return None
+    gates = {name: view.gates.get(name) for name in ("read-0", "read-1")}
+    open_ = [name for name, gate in gates.items() if gate is None or gate.answered is None]
+    return f"{' and '.join(open_)} of it is not sealed" if open_ else None
 
 
 def _went_on(view: RunView, seq: int) -> bool:

@@ -49,7 +49,7 @@ def test_members_are_measured_in_order_each_with_its_facts_and_one_open_at_a_tim
     ended = atlas("run", "m.yaml")
     assert ended.code == 0, ended.err
 
-    (run,) = (atlas.folder / "runs").iterdir()
+    (run,) = atlas.runs()
     view = open_record(run)
     facts = json.loads(view.read("raw/weigh/facts.json"))
 
@@ -74,7 +74,7 @@ def test_a_plain_target_is_a_series_of_one_without_a_label(atlas: Atlas) -> None
     atlas.write("m.yaml", MANIFEST.replace("target: brass, params: {against: single}", "target: single"))
     assert atlas("run", "m.yaml").code == 0
 
-    (run,) = (atlas.folder / "runs").iterdir()
+    (run,) = atlas.runs()
     view = open_record(run)
 
     assert [(q.slice, q.value) for _, q in view.quantities()] == [("all", 3.0)]
@@ -86,7 +86,7 @@ def test_a_target_gets_the_loss_terms_that_its_parameters_name(atlas: Atlas) -> 
     atlas.write("m.yaml", one.replace("path: light/b}", "path: light/b, loss: {tare: 0.5}}"))
     assert atlas("run", "m.yaml").code == 0
 
-    (run,) = (atlas.folder / "runs").iterdir()
+    (run,) = atlas.runs()
 
     assert [q.value for _, q in open_record(run).quantities()] == [2.5]
 
@@ -97,7 +97,7 @@ def test_the_plan_names_the_members_and_the_resolved_manifest_repeats_them(atlas
     assert "target brass (3: heavy/a, light/a, light/b), target single" in planned
     assert atlas("run", "m.yaml").code == 0
 
-    (run,) = (atlas.folder / "runs").iterdir()
+    (run,) = atlas.runs()
     shutil.copy(run / "manifest.resolved.yaml", atlas.folder / "again.yaml")
 
     assert atlas("plan", "again.yaml").out == planned
@@ -106,7 +106,7 @@ def test_the_plan_names_the_members_and_the_resolved_manifest_repeats_them(atlas
 def test_a_changed_or_missing_member_is_named_when_a_run_is_repeated(atlas: Atlas) -> None:
     atlas.write("m.yaml", MANIFEST)
     assert atlas("run", "m.yaml").code == 0
-    (run,) = (atlas.folder / "runs").iterdir()
+    (run,) = atlas.runs()
     assert atlas("reproduce", str(run)).code == 0
 
     (atlas.folder / "light/a/grams.txt").write_text("5")

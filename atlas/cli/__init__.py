@@ -32,6 +32,7 @@ _COMMANDS = {
     "reproduce": "Measure a run or bundle again and grade every quantity.",
     "resume": "Go on with a run from where it stopped.",
     "run": "Run a manifest.",
+    "runs": "List, compare and check the runs of a folder.",
     "show": "Show a run's quantities.",
     "skip": "Pass an open gate without answering it; lowers the tier.",
     "status": "Say where a run stands, or list the runs.",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -154,7 +156,9 @@ class LocalWorkspace:
         """Prepare a run and return its folder; no model is opened, no gate asked."""
         from atlas.run.preparation import prepare
 
-        return prepare(self.host, self._runs, manifest, tuple(overrides))
+        root = prepare(self.host, self._runs, manifest, tuple(overrides))
+        self._register(root)
+        return root
 
     def advance(self, root: Path, progress: Progress) -> RunView:
         """Take a run as far as it goes; see `atlas.run.stages.advance`."""
@@ -180,8 +184,24 @@ class LocalWorkspace:
 
     @contextmanager
     def _open(self, root: Path) -> Iterator[tuple[Journal, Store, GovernancePolicy | None]]:
-        with Journal.open(root) as journal:
-            yield journal, Store.open(journal), self.policy(journal.view())
+        try:
+            with Journal.open(root) as journal:
+                yield journal, Store.open(journal), self.policy(journal.view())
+        finally:
+            self._register(root)
+
+    def _register(self, root: Path) -> None:
+        """Bring the master registry up to date after a run has changed; its journal is the truth."""
+        from atlas.run.ledger import refresh
+
+        if root.resolve().parent != self._runs.resolve():
+            return
+        try:
+            refresh(self._runs)
+        except (OSError, sqlite3.Error) as error:
+            logging.getLogger("atlas").warning(
+                "the run is recorded, and registry.csv is not up to date: %s; atlas runs rebuild", error
+            )
 
     # Answering
 
@@ -263,4 +283,6 @@ class LocalWorkspace:
         """Make a finished, sealed run folder out of material collected by hand."""
         from atlas.run.preparation import record_by_hand
 
-        return record_by_hand(self._runs, code, lineage, tables=tables, files=files, facts=facts)
+        run = record_by_hand(self._runs, code, lineage, tables=tables, files=files, facts=facts)
+        self._register(self._runs / run)
+        return run

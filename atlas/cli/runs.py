@@ -1,0 +1,149 @@
+"""`atlas runs`: the runs of a folder side by side, and the master registry made from them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import click
+
+from atlas.errors import BadInput, IntegrityBroken
+from atlas.governance import comparison_closed
+from atlas.record import RunView
+from atlas.run.ledger import CSV, INDEX, refresh
+from atlas.run.workspace import LocalWorkspace
+
+__all__ = ["command"]
+
+
+@click.group("runs")
+def command() -> None:
+    """List, compare and check the runs of a folder; keep its registry.csv."""
+
+
+@command.command("list")
+@click.option("--state", help="Only runs in this state: done, waiting, failed, running, abandoned, broken.")
+@click.option("--tier", type=click.Choice(["A", "B", "C"]), help="Only runs of this tier.")
+@click.option("--instrument", help="Only runs of which a step uses this instrument.")
+@click.option("--json", "as_json", is_flag=True, help="Print every field as JSON.")
+@click.pass_obj
+def list_runs(
+    workspace: LocalWorkspace, state: str | None, tier: str | None, instrument: str | None, as_json: bool
+) -> None:
+    """List the runs with tier, state and instruments; brings registry.csv up to date."""
+    rows = [
+        row
+        for row in refresh(workspace.runs)
+        if state in (None, row["state"])
+        and tier in (None, row["tier"])
+        and (instrument is None or instrument in row["instruments"].split())
+    ]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        grade = f"Tier {row['tier']}" if row["tier"] else "no tier"
+        what = row["fault"] or row["name"]
+        click.echo(f"{row['run_id']:<28} {grade:<8} {row['state']:<10} {row['instruments']:<24} {what}")
+    if not rows:
+        click.echo(f"no such runs in {workspace.runs}")
+
+
+@command.command("rebuild")
+@click.pass_obj
+def rebuild(workspace: LocalWorkspace) -> None:
+    """Make registry.csv and its index anew, from the run folders alone."""
+    rows = refresh(workspace.runs, anew=True)
+    click.echo(f"{len(rows)} runs in {workspace.runs / CSV} and {workspace.runs / INDEX}")
+
+
+@command.command("check")
+@click.pass_obj
+def check(workspace: LocalWorkspace) -> None:
+    """Look for missing fields, links that lead nowhere, and tiers that do not hold.
+
+    Exit codes: 0 nothing is wrong, 4 something is.
+    """
+    from atlas.run.inspection import inspect
+
+    remarks = list(inspect(workspace.runs, workspace.tier))
+    for remark in remarks:
+        click.echo(str(remark))
+    faults = sum(remark.fault for remark in remarks)
+    if faults:
+        raise IntegrityBroken(f"{faults} fault(s) among the runs", where=str(workspace.runs))
+    click.echo("nothing is wrong")
+
+
+@command.command("compare")
+@click.argument("runs", nargs=-1, required=True)
+@click.option("--quantity", "names", multiple=True, help="Only this quantity; may be given often.")
+@click.option("--json", "as_json", is_flag=True, help="Print values, uncertainties and agreement as JSON.")
+@click.pass_obj
+def compare(workspace: LocalWorkspace, runs: tuple[str, ...], names: tuple[str, ...], as_json: bool) -> None:
+    """Put the quantities of RUNS side by side, each graded against the first run.
+
+    Governed runs are refused until their Reads #0 and #1 are sealed.
+    """
+    if len(runs) < 2:
+        raise BadInput("a comparison needs two runs or more", fix="atlas runs compare RUN RUN")
+    views = [workspace.view(run) for run in runs]
+    for view in views:
+        closed = comparison_closed(view)
+        if closed is not None:
+            raise BadInput(f"{view.run_id} cannot be compared: {closed}", fix=f"atlas status {view.run_id}")
+    lines = _side_by_side(views, set(names))
+    if not lines:
+        raise BadInput("the runs have no such quantity in the same step and slice")
+    if as_json:
+        click.echo(json.dumps(lines, indent=2, allow_nan=False))
+    else:
+        _print(views, lines)
+
+
+def _side_by_side(views: list[RunView], names: set[str]) -> list[dict[str, Any]]:
+    """Return a line for each quantity of the first run that another has too."""
+    from atlas.bundle.grade import grade
+
+    first, *others = views
+    graded = [[g for g in grade(first, other) if g.repeated is not None] for other in others]
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for other, grades in zip(others, graded, strict=True):
+        for one in grades:
+            if names and one.recorded.quantity not in names:
+                continue
+            line = found.setdefault(
+                (one.step, one.name),
+                {
+                    "step": one.step,
+                    "name": one.name,
+                    "values": {first.run_id: one.recorded.as_record()},
+                    "agreement": {},
+                },
+            )
+            if one.repeated is not None:
+                line["values"][other.run_id] = one.repeated.as_record()
+                line["agreement"][other.run_id] = one.agreement.value
+    return list(found.values())
+
+
+def _print(views: list[RunView], lines: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from atlas.quantities import Quantity
+    from atlas.report.numbers import format_quantity
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("step", "quantity", *(view.run_id for view in views)):
+        table.add_column(name, overflow="fold")
+    for line in lines:
+        cells = [line["step"], line["name"]]
+        for view in views:
+            record = line["values"].get(view.run_id)
+            shown = "" if record is None else format_quantity(Quantity(**record))
+            agreement = line["agreement"].get(view.run_id)
+            cells.append(f"{shown} ({agreement})" if agreement else shown)
+        table.add_row(*cells)
+    Console(width=None if sys.stdout.isatty() else 60 + 50 * len(views)).print(table)
