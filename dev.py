@@ -17,6 +17,8 @@ ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
+MOST_PROCESSES = 4
+"""Of the test suite, which each hold a model or two in memory."""
 PUBLIC = [
     str(path.relative_to(ROOT))
     for path in sorted((ROOT / "plugins").glob("*/src/*"))
@@ -67,7 +69,10 @@ def main(action: str = "", *rest: str) -> int:
     install()
     if action == "run":
         return run("atlas", "run", "manifests/quickstart.yaml", *rest)
-    return run("pytest", *rest) if action == "test" else lint()
+    if action == "lint":
+        return lint()
+    processes = min(os.cpu_count() or 1, MOST_PROCESSES)
+    return run("pytest", f"--numprocesses={processes}", "--dist=loadfile", *rest)
 
 
 if __name__ == "__main__":
