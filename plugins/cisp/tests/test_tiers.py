@@ -152,3 +152,22 @@ def test_a_record_that_was_replaced_no_longer_supports_the_run(tell: Tell) -> No
     record_by_hand(folder, tier="A")
     report = graded(open_record(view.root))
     assert (report.tier, set(fallen(report))) == ("C", {LINKED})
+
+
+def named_none() -> dict[str, Any]:
+    return manifest(governance={k: v for k, v in MANIFEST["governance"].items() if k != "bsa_record"})
+
+
+def test_a_run_that_states_the_pairs_of_its_stimulus_is_a_behavioural_record_itself(tell: Tell) -> None:
+    facts = {"curvature": {"pairs": " ".join(PAIRS)}}
+
+    report = graded(tell(without("record"), manifest=named_none(), facts=facts))
+
+    assert (report.tier, fallen(report)) == ("A", {})
+
+
+@pytest.mark.parametrize("facts", [{}, {"curvature": {"pairs": PAIRS[0]}}])
+def test_a_run_that_names_no_record_and_is_none_is_tier_c(tell: Tell, facts: dict[str, Any]) -> None:
+    report = graded(tell(without("record"), manifest=named_none(), facts=facts))
+
+    assert (report.tier, fallen(report)) == ("C", {LINKED: "C"})

@@ -71,7 +71,7 @@ def plan_problems(manifest: Mapping[str, Any], phase: Callable[[Step], str]) -> 
     if isinstance(governance, Mapping) and not (governance.get("bsa_record") or governance.get("ecm_record")):
         problems.append(
             Problem(
-                "no behavioural record is named (Tier C): add bsa_record or ecm_record",
+                "no behavioural record is named (Tier C, if it is none itself): add bsa_record or ecm_record",
                 "governance",
                 overridable=True,
             )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 
 from attrs import frozen
 
 from atlas.errors import AtlasError
 from atlas.record import Event, RunView, open_record
 
-__all__ = ["BehaviouralRecord", "linked_records", "pairs_used", "record_tier", "shortfall"]
+__all__ = ["BehaviouralRecord", "is_record", "linked_records", "pairs_used", "record_tier", "shortfall"]
 
 
 @frozen
@@ -64,6 +65,19 @@ def shortfall(record: RunView, used: frozenset[str]) -> str | None:
         more = ", ..." if len(left) > 5 else ""
         return f"it does not cover {', '.join(left[:5])}{more} ({len(left)} of {len(used)} pairs used)"
     return None
+
+
+def is_record(view: RunView, steps: Iterable[str]) -> bool:
+    """Return whether a run is itself a behavioural record of its stimulus: all these steps state its pairs.
+
+    A run of which another step measures something else is none, since a record comes before what hangs on it.
+    """
+    used = pairs_used(view)
+    paths = [f"raw/{step}/facts.json" for step in steps]
+    stated = [
+        json.loads(view.read(path)).get("pairs", "") if path in view.artifacts else "" for path in paths
+    ]
+    return bool(used and stated) and all(used <= set(str(pairs).split()) for pairs in stated)
 
 
 def _check(view: RunView, event: Event, used: frozenset[str]) -> str | None:

@@ -19,7 +19,7 @@ from atlas_cisp import PROTOCOL
 from atlas_cisp.gates import SANITISATION, complete
 from atlas_cisp.order import Order, place
 from atlas_cisp.plan import plan_problems
-from atlas_cisp.records import linked_records
+from atlas_cisp.records import is_record, linked_records
 
 __all__ = ["tier_report"]
 
@@ -103,9 +103,11 @@ def _declared_first(order: Order) -> Condition:
 
 
 def linked(view: RunView, options: Mapping[str, Any]) -> Condition:
-    """Decide whether a behavioural record that the manifest names covers the stimulus used."""
+    """Decide whether a behavioural record covers the stimulus used: one that is named, or the run itself."""
     name = "the stimulus slice is linked to a behavioural record"
     named = [str(options[key]) for key in ("bsa_record", "ecm_record") if options.get(key)]
+    if not named and is_record(view, finished := _measuring(view)):
+        return _condition(name, "C", True, f"the run is one itself: {', '.join(finished)} states its pairs")
     if not named:
         return _condition(name, "C", False, "the manifest names neither bsa_record nor ecm_record")
     records = linked_records(view)
@@ -116,6 +118,12 @@ def linked(view: RunView, options: Mapping[str, Any]) -> Condition:
         return _condition(name, "C", False, "; ".join(f"{r.record}: {r.fault}" for r in records))
     evidence = f"{sound.record}, head {sound.head}, {place(sound.event)}"
     return _condition(name, "C", True, evidence)
+
+
+def _measuring(view: RunView) -> tuple[str, ...]:
+    """Return the measuring steps that ended with a result."""
+    measuring = {e.data["step"] for e in Order(view).measuring}
+    return tuple(step for step in view.finished_steps() if step in measuring)
 
 
 def _measured(order: Order) -> Condition:

@@ -159,7 +159,7 @@ def _too_few(name: str, unit: NDArray[np.float64]) -> Quantity:
     """Return what can be said of one pair or none."""
     if len(unit) == 0:
         return Quantity(
-            name, None, None, UncertaintyKind.UNDEFINED, num_samples=0, note="no pair has the scores"
+            name, None, None, UncertaintyKind.UNDEFINED, num_samples=0, note="no pair has the scores for it"
         )
     return Quantity(
         name,
