@@ -493,9 +493,29 @@ def event_without_its_data(entries: list[Entry]) -> list[Entry]:
     return entries
 
 
+def verdicts_before_read_1(entries: list[Entry]) -> list[Entry]:
+    at = find(entries, "gate-opened", gate="read-1")
+    judged = {"declared": 1, "verdicts": {"h1": "supported"}}
+    return [
+        *entries[:at],
+        {"type": "hypotheses-judged", "time": entries[at]["time"], "data": judged},
+        *entries[at:],
+    ]
+
+
+def other_hypotheses(entries: list[Entry]) -> list[Entry]:
+    entries[find(entries, "declared")]["data"]["hypotheses"][0]["expect"] = "less"
+    return entries
+
+
 @pytest.mark.parametrize(
     ("edit", "what"),
     [
+        (
+            verdicts_before_read_1,
+            "the gate read-1 ought to hold back the verdicts, and hypotheses were judged before it",
+        ),
+        (other_hypotheses, "the hypotheses are not those of the sealed manifest"),
         (read_after_the_step, "step-started stands before the answer to read-0"),
         (gate_after_the_step, "the gate read-0 ought to hold back the measurement, and a step had started"),
         (model_before_the_read, "target-fetched stands before the answer to read-0"),

@@ -291,3 +291,26 @@ def test_an_abandoned_run_ends_for_good(desk: Atlas) -> None:
     assert desk("abandon", run, "--reason", "wrong slice").code == 0
     assert desk("resume", run).code == 2
     assert desk.show(run)["state"] == "abandoned"
+
+
+def test_hypotheses_are_judged_once_read_1_is_sealed_and_not_before(desk: Atlas) -> None:
+    declared = (
+        "declare:\n  - {id: h1, quantity: gauge.mean, group: {domain: medical}, against: {domain: legal},"
+        " expect: greater}\n"
+    )
+    manifest = MANIFEST.replace("limit: 4", "limit: 16").replace("steps:\n", declared + "steps:\n")
+    run = _start(desk, manifest)
+    for gate in ("sanitisation", "read-0"):
+        _answer(desk, run, gate)
+        assert desk("resume", run).code == 75
+
+    add = ("hypothesis", "add", run, "--id", "x1", "--quantity", "gauge.mean", "--expect", "less")
+    later = desk(*add, "--group", "domain=legal", "--against", "domain=medical")
+    before = [event.type for event in desk.view(run).events]
+    _answer(desk, run, "read-1")
+    desk("resume", run)
+
+    assert (later.code, "nobody has written down yet" in later.err) == (2, True)
+    assert not {"hypotheses-judged", "hypothesis-explored"} & set(before)
+    after = [event.type for event in desk.view(run).events]
+    assert after[len(before) :][:2] == ["gate-answered", "hypotheses-judged"]
