@@ -92,6 +92,19 @@ def test_every_claim_but_the_fabricated_names_its_sources():
     assert [c.id for c in RELEASE.claims if bool(c.sources) == c.fabricated] == []
 
 
+def test_a_source_says_who_what_when_and_where_and_needs_no_link():
+    # A title and a place can be looked up in any library in a hundred years; a link can be neither.
+    faulty = [
+        (claim.id, source)
+        for claim in RELEASE.claims
+        for source in claim.sources
+        if not (source.author and source.title and source.where and 1700 < source.year <= 2026)
+        or re.search(r"https?:|www\.|doi", f"{source.title} {source.where}", flags=re.IGNORECASE)
+    ]
+
+    assert faulty == []
+
+
 def test_the_sides_of_a_contested_pair_rest_on_different_sources():
     shared = [
         first.pair
