@@ -22,6 +22,9 @@ SESSIONS = TableSchema(
     (
         Column("session", "string", "Session.", required=True),
         Column("output", "string", "What the model said."),
+        Column("line", "integer", "Line."),
+        Column("token_ratio", "number", "R."),
+        Column("economy", "string", "Side of the boundary.", enum=("Surgical", "Verbose")),
         Column("stance", "string", "Stance.", enum=("Compliant", "Combative"), judgement=True),
         Column("resolution_code", "string", "Code.", enum=("FLAT", "HOLD", "LOCK", "REJT"), judgement=True),
     ),
@@ -37,7 +40,16 @@ def workspace(tmp_path):
 
 @pytest.fixture
 def run(workspace):
-    rows = [{"session": name, "output": f"Both sides of {name} have a point."} for name in IDS]
+    rows = [
+        {
+            "session": name,
+            "output": f"Both sides of {name} have a point.",
+            "line": 41,
+            "token_ratio": 7.25,
+            "economy": "Verbose",
+        }
+        for name in IDS
+    ]
     return workspace.create_record(
         "ECM",
         "SML",
@@ -165,7 +177,8 @@ def test_a_coder_is_asked_session_by_session_and_may_stop_and_go_on(workspace, r
     shown = at_terminal("compliant\nFLAT\n-\nHOLD\nq\n")
     again = at_terminal("Combative\nq\n")
 
-    assert "Both sides of s1 have a point." in shown
+    assert "Both sides of s1 have a point.\n  line: 41\n" in shown
+    assert not {"7.25", "Verbose"} & set(shown.split())  # what was computed would lead the coder
     assert "s1" not in again.split("next:")[0].replace("sealed", "")
     assert codes(workspace, run)["A"] == {
         "s1": {"stance": "Compliant", "resolution_code": "FLAT"},

@@ -23,6 +23,9 @@ __all__ = ["code"]
 
 _STOP = "q"
 _SKIP = "-"
+_LINE = "line"
+"""Where a session begins in its file; a place and no measurement."""
+
 _path = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -152,13 +155,16 @@ def _from_terminal(view: RunView, table: BlankTable, coder: str) -> dict[Key, di
         )
     own = judgements(view, table).get(" ".join(coder.split()))
     given: dict[Key, dict[str, str]] = {}
+    shown = _shown(table)
     for key, row in table.rows.items():
         done = own.values.get(key, {}) if own else {}
         left = [column for column in table.columns if column.name not in done]
         if not left:
             continue
         click.echo(f"\n{' '.join(key)}")
-        click.echo("\n".join(f"  {name}: {value}" for name, value in row.items() if isinstance(value, str)))
+        for name in shown:
+            if row[name] is not None:
+                click.echo(f"  {name}: {row[name]}")
         for column in left:
             choices = (
                 click.Choice([*column.enum, _SKIP, _STOP], case_sensitive=False) if column.enum else None
@@ -169,6 +175,15 @@ def _from_terminal(view: RunView, table: BlankTable, coder: str) -> dict[Key, di
             if answer != _SKIP:
                 given.setdefault(key, {})[column.name] = settled(column, answer, column.name)
     return given
+
+
+def _shown(table: BlankTable) -> tuple[str, ...]:
+    """Return the columns that say which session it is; what was computed of it would lead the coder."""
+    return tuple(
+        column.name
+        for column in table.schema.columns
+        if column.name == _LINE or (column.type == "string" and not column.enum and not column.judgement)
+    )
 
 
 # Showing
