@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -143,6 +145,21 @@ def test_a_hypothesis_added_later_is_exploratory_and_changes_no_declared_verdict
     checked = finished("verify", root.name)
     assert checked.code == 0, checked.out
     assert "hypotheses: declared before the first step started" in checked.out
+
+
+def test_a_bundle_carries_the_verdicts_and_the_values_behind_them(finished: Atlas) -> None:
+    run = finished.runs()[0].name
+    assert finished("pack", run, "--to", "out").code == 0
+
+    with zipfile.ZipFile(finished.folder / "out" / f"{run}.zip") as bundle:
+        names = {name.partition("/data/")[2] for name in bundle.namelist()}
+        tables = json.loads(
+            bundle.read(next(name for name in bundle.namelist() if name.endswith("datapackage.json")))
+        )
+    paths = {"verdicts/hypotheses.csv", "verdicts/slices/hypotheses.csv"}
+    assert paths <= names
+    assert paths <= {resource["path"] for resource in tables["resources"]}
+    assert finished("verify", f"out/{run}.zip").code == 0
 
 
 def test_pairs_are_compared_within_each_pair(tmp_path: Path) -> None:

@@ -58,6 +58,7 @@ def readme(view: RunView) -> bytes:
         "| `manifest.yaml`, `manifest.resolved.yaml` | what was asked, as written and with all defaults |",
         "| `reads/`, `answers/` | what people wrote, sealed when they wrote it |",
         "| `raw/` | what was measured: CSV, each with its Table Schema (`datapackage.json` lists them) |",
+        "| `verdicts/` | what became of hypotheses: each test, and the values that it was made on |",
         "| `stimulus/`, `records/` | the texts put before the model, the records that the run hangs on |",
         "| `environment/` | versions and machine |",
         "| `report.html` | the same for reading; derived from the rest, and not sealed |",

@@ -94,6 +94,9 @@ SLICES = TableSchema(
 
 Hypothesis = Mapping[str, Any]
 
+_COMPLETE: dict[str, Any] = {"test": "permutation", "alpha": 0.05}
+"""What a manifest says that was resolved before it had to."""
+
 
 def foresee(declared: Sequence[Hypothesis], slices: Sequence[Any]) -> Iterator[str]:
     """Yield, before a run, which hypotheses its slices cannot decide, and why.
@@ -124,7 +127,7 @@ def judge(journal: Journal, store: Store, policy: GovernancePolicy | None) -> No
         BadInput: scipy is not installed, or a hypothesis fits no slices of the run.
     """
     view = journal.view()
-    declared = view.manifest.get("declare") or []
+    declared = [_COMPLETE | hypothesis for hypothesis in view.manifest.get("declare") or ()]
     event = view.last("declared")
     if not declared or event is None or view.last("hypotheses-judged") is not None:
         return
