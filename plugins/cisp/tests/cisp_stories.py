@@ -75,9 +75,11 @@ MOVES = (
 )  # fmt: skip
 
 
-def record_by_hand(root: Path, *, tier: str = "A", pairs: Iterable[str] = PAIRS) -> Path:
+def record_by_hand(
+    root: Path, *, tier: str = "A", pairs: Iterable[str] = PAIRS, minimum: str = "met"
+) -> Path:
     """Write a behavioural record whose journal ends in `tier`."""
-    facts = canonical_json({"stimulus": "bsa 0.2", "pairs": " ".join(pairs)})
+    facts = canonical_json({"stimulus": "bsa 0.2", "pairs": " ".join(pairs), "minimum": minimum})
     with Journal.create(root) as journal:
         journal.append("created", {"run_id": root.name, "atlas": "0.1.0", "governed": False})
         Store.open(journal).seal_together(
@@ -102,6 +104,7 @@ class Story:
     answers: dict[str, str] = field(factory=lambda: {"sanitisation": TICKED, **READS})
     pairs_of_record: tuple[str, ...] = PAIRS
     record_tier: str = "C"
+    minimum_of_record: str = "met"
     isolation: dict[str, str] = field(factory=dict)
     facts: dict[str, dict[str, str]] = field(factory=dict)
     quantities: tuple[Quantity, ...] = QUANTITIES_MEASURED
@@ -154,7 +157,9 @@ class Story:
 
     def _record(self) -> None:
         folder = self.root / "records" / RECORD_ID
-        record_by_hand(folder, tier=self.record_tier, pairs=self.pairs_of_record)
+        record_by_hand(
+            folder, tier=self.record_tier, pairs=self.pairs_of_record, minimum=self.minimum_of_record
+        )
         head = open_record(folder).head
         self.journal.append(
             "record-linked",

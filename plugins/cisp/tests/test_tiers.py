@@ -171,3 +171,11 @@ def test_a_run_that_names_no_record_and_is_none_is_tier_c(tell: Tell, facts: dic
     report = graded(tell(without("record"), manifest=named_none(), facts=facts))
 
     assert (report.tier, fallen(report)) == ("C", {LINKED: "C"})
+
+
+def test_a_record_of_too_few_models_supports_a_run_and_the_evidence_says_so(tell: Tell) -> None:
+    report = graded(tell(minimum_of_record="below minimum: 1 model of 1 lineage"))
+
+    evidence = next(c.evidence for c in report.conditions if c.name == LINKED)
+    assert report.tier == "A"
+    assert evidence.endswith("; the record is below minimum: 1 model of 1 lineage")

@@ -21,12 +21,14 @@ class BehaviouralRecord:
         record: Its run id.
         head: Its journal head when it was linked, `length:hash`.
         fault: Why it does not support the run, or None.
+        caveat: What it says that it lacks, such as models, or nothing; it supports the run all the same.
         event: The run's `record-linked` event.
     """
 
     record: str
     head: str
     fault: str | None
+    caveat: str
     event: Event
 
 
@@ -96,6 +98,16 @@ def linked_records(view: RunView) -> tuple[BehaviouralRecord, ...]:
     """Return every record that the run linked, checked file by file against its journal."""
     used = pairs_used(view)
     return tuple(
-        BehaviouralRecord(str(e.data["record"]), str(e.data["head"]), _check(view, e, used), e)
+        BehaviouralRecord(str(e.data["record"]), str(e.data["head"]), fault, _caveat(view, e, fault), e)
         for e in view.of("record-linked")
+        for fault in (_check(view, e, used),)
     )
+
+
+def _caveat(view: RunView, event: Event, fault: str | None) -> str:
+    """Return what a sound record states as its `minimum` where it is not met."""
+    if fault is not None:
+        return ""
+    record = open_record(view.root / event.data["folder"])
+    facts = [json.loads(record.read(path)) for path in record.artifacts if path.endswith("/facts.json")]
+    return "; ".join(str(entry["minimum"]) for entry in facts if entry.get("minimum", "met") != "met")

@@ -117,7 +117,7 @@ def linked(view: RunView, options: Mapping[str, Any]) -> Condition:
     if sound is None:
         return _condition(name, "C", False, "; ".join(f"{r.record}: {r.fault}" for r in records))
     evidence = f"{sound.record}, head {sound.head}, {place(sound.event)}"
-    return _condition(name, "C", True, evidence)
+    return _condition(name, "C", True, evidence + (f"; the record is {sound.caveat}" if sound.caveat else ""))
 
 
 def _measuring(view: RunView) -> tuple[str, ...]:
