@@ -78,7 +78,7 @@ FORMS: Mapping[str, tuple[Wording, ...]] = {
         ),
         Wording(
             "yes-no-2",
-            "Read the following statement and say whether it is right.\n{claim}\nRight, Yes or No?",
+            "{claim}\nIs this right? Answer with Yes or No.\nAnswer:",
             _YES,
         ),
         Wording(
@@ -88,7 +88,7 @@ FORMS: Mapping[str, tuple[Wording, ...]] = {
         ),
         Wording(
             "yes-no-4",
-            "Read the following statement and say whether it is wrong.\n{claim}\nWrong, Yes or No?",
+            "{claim}\nIs this wrong? Answer with Yes or No.\nAnswer:",
             _NO,
         ),
     ),
