@@ -19,7 +19,7 @@ def describe_effect(row: Row) -> str:
     unit = "" if row["unit"] in (None, "1") else f" {row['unit']}"
     parts = [f"difference {format_number(row['effect'])}{unit}"]
     if row["coverage"] is not None:
-        parts.append(f"{row['coverage']:.4g} interval {_end(row['low'])} to {_end(row['high'])}")
+        parts.append(f"{100 * row['coverage']:.4g}% interval {_end(row['low'])} to {_end(row['high'])}")
     if row["smallest_effect"] is not None:
         parts.append(f"what matters begins at {format_number(row['smallest_effect'])}")
     if row["p"] is not None:
