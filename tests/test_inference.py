@@ -127,6 +127,25 @@ def test_after_the_first_that_stands_holm_divides_no_further() -> None:
     assert holm((0.4, 0.45, 0.9))[0] == (3, 3, 3)
 
 
+@pytest.mark.parametrize("paired", [False, True])
+def test_without_an_effect_a_level_is_kept_exactly(paired: bool) -> None:
+    """All labellings of fixed values are the null distribution: floor(alpha N) of N fall below alpha."""
+    values = [0.3, -1.2, 2.5, 0.9, 4.1, -0.4, 1.7, 3.3]
+    if paired:
+        signs = itertools.product((1, -1), repeat=8)
+        samples = [
+            Sample([s * v for s, v in zip(sign, values, strict=True)], [0.0] * 8, True) for sign in signs
+        ]
+    else:
+        chosen = itertools.combinations(range(8), 5)
+        samples = [
+            Sample([values[i] for i in c], [values[i] for i in range(8) if i not in c]) for c in chosen
+        ]
+    ps = [invert(one, "permutation", generator()).p_greater(0.0) for one in samples]
+
+    assert sum(p <= 0.05 for p in ps) == math.floor(0.05 * len(samples))
+
+
 EXPECTATIONS: tuple[Expectation, ...] = ("greater", "less", "different")
 
 
