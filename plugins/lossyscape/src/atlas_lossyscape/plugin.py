@@ -4,20 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from atlas.contracts import Instrument
+from atlas.contracts import Instrument, StepContext
 from atlas.hookspecs import hookimpl
 from atlas.tables import TableSchema
+from atlas_lossyscape.schemas import SCHEMAS
 
 __all__ = ["atlas_instruments", "atlas_schemas"]
+
+
+def _potential(context: StepContext) -> None:
+    from atlas_lossyscape.potential import measure
+
+    measure(context)
 
 
 @hookimpl
 def atlas_instruments() -> Mapping[str, Instrument]:
     """Offer the instruments."""
-    return {}
+    return {"potential": _potential}
 
 
 @hookimpl
 def atlas_schemas() -> Mapping[str, TableSchema]:
     """Offer the tables that they write."""
-    return {}
+    return SCHEMAS

@@ -81,9 +81,8 @@ class Vocabulary:
 def vocabulary() -> Vocabulary:
     """Return the vocabulary that ships with the plugin."""
     data = yaml.safe_load(Path(__file__).with_name("vocabulary.yaml").read_text(encoding="utf-8"))
-    lists = ("states", "measured_by", "sources")
     terms = tuple(
-        Term(**{key: tuple(value) if key in lists else value for key, value in entry.items()})
+        Term(**entry | {name: tuple(entry[name]) for name in ("states", "measured_by", "sources")})
         for entry in data["terms"]
     )
     return Vocabulary(data["revision"], terms, tuple(Proxy(**entry) for entry in data["signals"]))
@@ -127,8 +126,8 @@ def page() -> str:
     words = vocabulary()
     parts = [
         "# Vocabulary",
-        f"Revision {words.revision}. Made from the plugin's `vocabulary.yaml` by `atlas vocab --page`; a test keeps "
-        "it so. Read the plain words first. A status that says *hypothesis* or *open* means it.",
+        f"Revision {words.revision}. Made from the plugin's `vocabulary.yaml` by `atlas vocab --page`; a "
+        "test keeps it so. Read the plain words first. A status that says *hypothesis* or *open* means it.",
     ]
     for role, heading in _ROLES.items():
         parts.append(f"## {heading}")
@@ -149,7 +148,8 @@ def _proxies(proxies: Sequence[Proxy]) -> str:
     ]
     head = ["| proxy | quantity | when it is | term | status |", "| --- | --- | --- | --- | --- |"]
     note = (
-        "\n\n*High* and *low* are always relative to a declared reference, other slices or other checkpoints. An "
-        "entry stays PROVISIONAL until a person signs it with a Tier A behavioural record: `atlas link sign`."
+        "\n\n*High* and *low* are always relative to a declared reference, other slices or other "
+        "checkpoints. An entry stays PROVISIONAL until a person signs it with a Tier A behavioural record: "
+        "`atlas link sign`."
     )
     return "\n".join(head + rows) + note
