@@ -164,7 +164,8 @@ def test_a_bundle_carries_the_verdicts_and_the_values_behind_them(finished: Atla
 
 def test_pairs_are_compared_within_each_pair(tmp_path: Path) -> None:
     atlas = Atlas(tmp_path, {"PYTHONPATH": str(GAUGE)})
-    lines = [f"{n}a,{'x' * (10 + n)},{n},a\n{n}b,{'x' * (13 + n + n % 3)},{n},b\n" for n in range(8)]
+    lines = [f"{n}a,{'x' * (10 + n)},{n},a\n" for n in range(8)]
+    lines += [f"{n}b,{'x' * (13 + n + n % 3)},{n},b\n" for n in reversed(range(8))]
     atlas.write("items.csv", "id,text,pair,side\n" + "".join(lines))
     atlas.write("m.yaml", PAIRED)
     outcome = atlas("run", "m.yaml")

@@ -14,6 +14,7 @@ import pytest
 
 from atlas.quantities import Quantity
 from atlas.record import RunView
+from atlas.run.journal import Journal
 from atlas.run.ledger import CSV, INDEX, refresh, written_rows
 from atlas.run.workspace import LocalWorkspace
 from atlas.testing import Atlas
@@ -112,7 +113,9 @@ def test_values_stand_side_by_side_with_their_errors_and_grade(two: Atlas) -> No
 def test_a_governed_run_is_compared_only_after_reads_0_and_1(
     two: Atlas, governed: RunView, write_run: Callable[..., RunView]
 ) -> None:
-    write_run(two.folder / "runs" / "PYH-SML-20261122-009", until="measured")
+    measured = write_run(two.folder / "runs" / "PYH-SML-20261122-009", until="measured")
+    with Journal.open(measured.root) as journal:
+        journal.append("gate-opened", {"gate": "read-1", "stage": "interpret", "title": "Read #1"})
 
     closed = two("runs", "compare", SECOND, "PYH-SML-20261122-009")
     assert (closed.code, "read-1 of it is not sealed" in closed.err) == (2, True)
