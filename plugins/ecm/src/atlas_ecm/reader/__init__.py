@@ -1,0 +1,1 @@
+"""Sessions read for their shape: tokens in and out, padding before the task, distance from home."""

@@ -1,0 +1,168 @@
+"""The instrument `ecm`: token economy and padding of sessions that were held elsewhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from attrs import define, field
+
+from atlas.contracts import StepContext
+from atlas.errors import BadInput
+from atlas.quantities import Quantity, UncertaintyKind
+from atlas_ecm.reader.folder import Folder
+from atlas_ecm.reader.home import Home, home_of, side
+from atlas_ecm.reader.intervals import (
+    RESAMPLES,
+    mean_over_sessions,
+    median_of_sessions,
+    share_of_sessions,
+)
+from atlas_ecm.reader.preamble import EDITION, preamble_of
+from atlas_ecm.reader.schemas import FILES, SESSIONS
+from atlas_ecm.reader.sessions import Session
+from atlas_ecm.reader.tokens import WORDS, Tokenizer, count_words, open_tokenizer
+
+__all__ = ["measure", "session_row"]
+
+KEPT = 256 * 2**20
+"""Bytes of sessions up to which they are copied into the run."""
+
+_STEP = 500
+
+
+def measure(context: StepContext) -> None:
+    """Read the sessions of a folder, one at a time.
+
+    Raises:
+        BadInput: A file or the tokenizer is faulty, or a session puts nothing before the model.
+    """
+    params = context.params
+    tokenizer = open_tokenizer(Path(params["tokenizer"])) if "tokenizer" in params else WORDS
+    folder, copies = Folder(Path(params["sessions"])), _Copies()
+    rows: list[dict[str, Any]] = []
+    for session in folder.sessions():
+        rows.append(session_row(session, tokenizer, params["model"], params.get("baseline", [])))
+        copies.add(session)
+        if len(rows) % _STEP == 0:
+            context.progress("sessions read", done=len(rows))
+    homes = _with_homes(rows, params["boundary"])
+    _state(context, tokenizer, rows, copies)
+    context.table(SESSIONS.name, rows)
+    context.table(FILES.name, [found.as_record() for found in folder.evidence])
+    if stray := b"".join(line for found in folder.evidence for line in found.json_lines()):
+        context.attach("not-text.jsonl", stray)
+    for model in homes:
+        for quantity in _quantities(
+            context, model, [row for row in rows if row["model"] == model], homes[model]
+        ):
+            context.record(quantity)
+
+
+def session_row(
+    session: Session, tokenizer: Tokenizer, model: str, baseline: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return what can be computed of one session alone: the row of `ecm-sessions` without its home.
+
+    Args:
+        session: The session.
+        tokenizer: Counts tokens.
+        model: Name of the model where the session's file gives none.
+        baseline: Patterns of the files whose sessions are a baseline.
+
+    Raises:
+        BadInput: The tokenizer finds no token in what was put before the model.
+    """
+    put = [turn.text for turn in session.turns if not turn.answer]
+    said = [turn.text for turn in session.turns if turn.answer]
+    tokens_in, tokens_out = (sum(map(tokenizer.count, texts)) for texts in (put, said))
+    if tokens_in == 0:
+        raise BadInput("the tokenizer finds no token in what was put before the model", where=session.place)
+    preamble = preamble_of(said[0])
+    return {
+        "session": session.id,
+        "model": session.model or model,
+        "item": session.item or None,
+        "file": session.file,
+        "line": session.line,
+        "home": any(fnmatchcase(session.file, pattern) for pattern in baseline),
+        "tokens_in": tokens_in,
+        "tokens_out": tokens_out,
+        "words_in": sum(map(count_words, put)),
+        "words_out": sum(map(count_words, said)),
+        "token_ratio": tokens_out / tokens_in,
+        "preamble_words": preamble.words,
+        "preamble": preamble.span or None,
+        "left_out": session.left_out,
+    }
+
+
+def _with_homes(rows: list[dict[str, Any]], boundary: float) -> dict[str, Home | None]:
+    """Add to the rows where they stand against their model's home; return the homes by model."""
+    ratios: dict[str, list[float]] = {row["model"]: [] for row in rows}
+    for row in rows:
+        if row["home"]:
+            ratios[row["model"]].append(row["token_ratio"])
+    homes = {model: home_of(found, boundary) for model, found in sorted(ratios.items())}
+    for row in rows:
+        home, ratio = homes[row["model"]], row["token_ratio"]
+        row["economy"] = side(ratio, boundary)
+        if home is not None:
+            row["home_shift"] = home.shift(ratio)
+            row["economy_migration"] = None if row["home"] else home.migrated(ratio)
+    return homes
+
+
+@define
+class _Copies:
+    """The sessions as they were read, in JSON lines, unless they are too large to keep."""
+
+    lines: list[bytes] = field(factory=list)
+    size: int = 0
+
+    def add(self, session: Session) -> None:
+        entry = {
+            "session": session.id,
+            "model": session.model,
+            "turns": [{"speaker": "model" if t.answer else "user", "text": t.text} for t in session.turns],
+        }
+        if self.size <= KEPT:
+            self.lines.append(json.dumps(entry, ensure_ascii=False).encode("utf-8") + b"\n")
+            self.size += len(self.lines[-1])
+            if self.size > KEPT:
+                self.lines.clear()
+
+
+def _state(context: StepContext, tokenizer: Tokenizer, rows: list[dict[str, Any]], copies: _Copies) -> None:
+    context.fact("tokenizer", tokenizer.name)
+    context.fact("tokenizer_sha256", tokenizer.sha256)
+    context.fact("sessions", str(len(rows)))
+    context.fact("models", " ".join(sorted({row["model"] for row in rows})))
+    context.fact("preamble_rule", f"edition {EDITION}")
+    context.fact("boundary", str(context.params["boundary"]))
+    context.fact("baseline", f"{sum(row['home'] for row in rows)} sessions")
+    context.fact("intervals", f"percentile bootstrap over sessions, {RESAMPLES} samples")
+    if copies.lines:
+        context.attach("sessions.jsonl", b"".join(copies.lines))
+    context.fact("copies", "sessions.jsonl" if copies.lines else f"not kept, more than {KEPT} bytes")
+
+
+def _quantities(
+    context: StepContext, model: str, rows: list[dict[str, Any]], home: Home | None
+) -> Iterator[Quantity]:
+    for name, unit in (("token_ratio", "1"), ("preamble_words", "word")):
+        yield mean_over_sessions(name, [row[name] for row in rows], context.random, model, unit)
+    away = [row for row in rows if not row["home"]]
+    if home is None:
+        note = "no baseline of at least two sessions was declared"
+        for name in ("home_token_ratio", "migrated_share"):
+            yield Quantity(name, None, None, UncertaintyKind.UNDEFINED, slice=model, note=note)
+        return
+    baseline = [row["token_ratio"] for row in rows if row["home"]]
+    yield median_of_sessions("home_token_ratio", baseline, model)
+    moved = sum(row["economy_migration"] != "none" for row in away)
+    note = f"{home.chance:.3g} is expected by chance"
+    yield share_of_sessions("migrated_share", moved, len(away), model, note)

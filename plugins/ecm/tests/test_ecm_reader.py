@@ -1,0 +1,227 @@
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+from atlas_ecm.reader import tokens
+from atlas_ecm.reader.folder import Folder
+from atlas_ecm.reader.home import home_of, migration
+from atlas_ecm.reader.intervals import median_of_sessions, share_of_sessions
+from atlas_ecm.reader.measurement import session_row
+from atlas_ecm.reader.preamble import preamble_of
+from atlas_ecm.reader.tokens import WORDS, pieces
+
+from atlas.errors import BadInput
+
+HAND_CHECKED = Path(__file__).with_name("ecm_hand_checked.jsonl")
+
+
+def read(path):
+    folder = Folder(path)
+    return list(folder.sessions()), folder.evidence
+
+
+def said(session):
+    return [(turn.answer, turn.text) for turn in session.turns]
+
+
+def node(role, parts, parent, *children, kind="text", **metadata):
+    content = {"content_type": kind, "parts": parts}
+    message = {"author": {"role": role}, "content": content, "metadata": metadata}
+    return {"message": message, "parent": parent, "children": list(children)}
+
+
+OPENAI = {
+    "conversation_id": "c1",
+    "current_node": "d",
+    "mapping": {
+        "a": {"message": None, "parent": None, "children": ["b"]},
+        "b": node("user", ["Q"], "a", "c", "d"),
+        "c": node("assistant", ["old"], "b"),
+        "d": node("assistant", [{"asset": 1}, "A"], "b", kind="multimodal_text", model_slug="m-1"),
+    },
+}
+CLAUDE = {
+    "uuid": "c2",
+    "chat_messages": [
+        {"sender": "human", "text": "Q", "content": [], "attachments": [{"extracted_content": "page"}]},
+        {"sender": "assistant", "text": "", "content": [{"type": "text", "text": "A"}, {"type": "tool_use"}]},
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "turns"),
+    [
+        ("a.txt", "model = m\n\nUser: Q\nmore\nAssistant:\nA\n", [(False, "Q\nmore"), (True, "A")]),
+        (
+            "a.md",
+            "## Human\nQ\n**AI:** A\n```\nUser: x\n```\n",
+            [(False, "Q"), (True, "A\n```\nUser: x\n```")],
+        ),
+        ("a.jsonl", '{"prompt": "Q", "output": "A"}\n', [(False, "Q"), (True, "A")]),
+        ("a.csv", 'prompt;output\n"Q\nq";A\n', [(False, "Q\nq"), (True, "A")]),
+        ("a.csv", "session,role,text\ns,user,Q\ns,assistant,A\n", [(False, "Q"), (True, "A")]),
+        ("a.json", json.dumps([OPENAI], indent=1), [(False, "Q"), (True, "A")]),
+        ("a.json", json.dumps([CLAUDE]), [(False, "Q\npage"), (True, "A")]),
+    ],
+)
+def test_each_form_of_file_gives_its_turns(tmp_path, name, text, turns):
+    (tmp_path / name).write_text(text, encoding="utf-8", newline="")
+
+    (session,), _ = read(tmp_path)
+
+    assert said(session) == turns
+
+
+@pytest.mark.parametrize(("entry", "left_out"), [(OPENAI, 2), (CLAUDE, 1)])
+def test_parts_that_are_no_text_and_abandoned_branches_are_counted(tmp_path, entry, left_out):
+    (tmp_path / "a.json").write_text(json.dumps(entry))
+
+    assert read(tmp_path)[0][0].left_out == left_out
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "place"),
+    [
+        ("a.txt", "User: Q\n", "a.txt:1"),
+        ("a.txt", "\nhello\nUser: Q\n", "a.txt:2"),
+        ("a.jsonl", '{"prompt": "Q", "output": "A"}\n{"prompt": 1}\n', "a.jsonl:2"),
+        ("a.csv", 'prompt,output\n"Q\nq",A\nQ\n', "a.csv:4"),
+        ("a.json", '[{"prompt": "Q", "output": "A"},\n\n {"prompt" "Q"}]', "a.json:3"),
+        ("a.jsonl", '{"session": "s", "prompt": "Q", "output": "A"}\n' * 2, "a.jsonl:2"),
+    ],
+)
+def test_a_fault_is_named_with_file_and_line(tmp_path, name, text, place):
+    (tmp_path / name).write_text(text, newline="")
+
+    with pytest.raises(BadInput) as caught:
+        read(tmp_path)
+
+    assert caught.value.where == place
+
+
+def test_bytes_that_are_no_text_are_named_counted_and_hashed(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"User: Q\nAssistant: A \xff\xfe b\n\xc3\n")
+    (tmp_path / "b.txt").write_bytes(b"\x89P\0")
+    (tmp_path / "c.png").write_bytes(b"x")
+
+    (session,), evidence = read(tmp_path)
+    rows = [found.as_record() for found in evidence]
+
+    assert said(session)[1] == (True, "A \ufffd b\n\ufffd")
+    assert [(row["file"], row["status"], row.get("not_text_bytes")) for row in rows] == [
+        ("a.txt", "read", 3), ("b.txt", "not text", 3), ("c.png", "not read", None),
+    ]  # fmt: skip
+    assert (rows[0]["not_text_runs"], rows[0]["not_text_line"]) == (2, 2)
+    assert rows[0]["not_text_sha256"] == hashlib.sha256(b"\xff\xfe\xc3").hexdigest()
+    assert [json.loads(line)["bytes"] for line in evidence[0].json_lines()] == ["fffe", "c3"]
+
+
+def test_a_list_longer_than_the_text_at_hand_is_read_entry_by_entry(tmp_path):
+    entries = [{"session": str(n), "prompt": "q" * n, "output": "a]},{" * n} for n in range(1, 400)]
+    (tmp_path / "a.json").write_text(json.dumps(entries))
+
+    found = [(session.id, session.turns[1].text) for session in read(tmp_path)[0]]
+    assert found == [(entry["session"], entry["output"]) for entry in entries]
+
+
+def test_of_the_hand_checked_transcripts_the_preamble_is_found_in_38_of_40_and_every_ratio(tmp_path):
+    # Oracle: spans marked by hand before the rule was run on them; words counted by `wc -w`. The first
+    # run found 37; "I'm not a ..., but" and "I understand you ..." were then added to the rule.
+    (tmp_path / "a.jsonl").write_bytes(HAND_CHECKED.read_bytes())
+    known = [json.loads(line) for line in HAND_CHECKED.read_text("utf-8").splitlines()]
+    rows = [session_row(session, WORDS, "m") for session in read(tmp_path)[0]]
+
+    exact = [
+        (row["preamble"] or "") == one["span"] and row["preamble_words"] == one["span_words"]
+        for row, one in zip(rows, known, strict=True)
+    ]
+    ratios = [
+        row["token_ratio"] == one["words_out"] / one["words_in"] for row, one in zip(rows, known, strict=True)
+    ]
+
+    assert len(known) == 40
+    assert sum(exact) >= 38
+    assert all(ratios)
+
+
+@pytest.mark.parametrize("answer", ["Yes, it is.", "I'm sorry, but I can't do that.", "Well-known facts."])
+def test_what_engages_the_task_is_no_preamble(answer):
+    assert preamble_of(answer).words == 0
+
+
+def test_a_session_leaves_home_outside_the_range_of_its_baseline():
+    home = home_of([0.5, 1.0, 4.0], 1.5)
+
+    assert (home.economy, home.ratio, home.chance) == ("Surgical", 1.0, 0.5)
+    assert [home.migrated(ratio) for ratio in (0.4, 0.5, 4.0, 4.1)] == ["Surgical", "none", "none", "Verbose"]
+
+
+def test_a_quadrant_is_made_of_a_persons_stances_alone():
+    row = {"model": "m", "home": True, "token_ratio": 2.0, "economy": "Verbose", "economy_migration": None}
+    away = row | {"session": "c", "home": False, "token_ratio": 0.5, "economy": "Surgical",
+                  "economy_migration": "Surgical"}  # fmt: skip
+    rows = [row | {"session": "a"}, row | {"session": "b"}, away]
+
+    coded = migration(rows, {"a": "Compliant", "b": "Compliant", "c": "Combative"}, 1.0)
+    blank = migration(rows, {}, 1.0)
+
+    assert [(one.home, one.quadrant, one.direction) for one in (*coded, *blank)] == [
+        ("VC", "SCo", "VC to SCo"), ("", "", ""),
+    ]  # fmt: skip
+
+
+def test_the_intervals_of_a_median_and_of_a_share_are_the_published_ones():
+    # Oracles: P(B < 2) = 11/1024 and P(B < 3) = 56/1024 for ten halves, so the ends are the second and ninth
+    # value. Wilson's interval of none in ten ends at z^2 / (n + z^2) = 0.27753.
+    median = median_of_sessions("r", [float(n) for n in range(1, 11)], "m")
+    share = share_of_sessions("s", 0, 10, "m", "")
+
+    assert (median.low, median.value, median.high) == (2.0, 5.5, 9.0)
+    assert (share.low, share.high) == (pytest.approx(0.0, abs=1e-12), pytest.approx(0.27753, abs=1e-5))
+
+
+def test_pieces_of_a_long_text_are_the_text_cut_at_spaces_between_letters(monkeypatch):
+    monkeypatch.setattr(tokens, "LONGEST", 5)
+    text = "one two, three  four five"
+
+    assert list(pieces(text)) == ["one two, three  four", " five"]
+
+
+MANIFEST = """
+atlas: 1
+name: sessions
+lineage: SML
+seed: 1
+governance: none
+steps:
+  - {id: sessions, use: ecm, params: {sessions: ./s, model: m, baseline: ["home/*"]}}
+"""
+
+
+def test_a_run_writes_its_tables_and_leaves_the_codes_blank(atlas):
+    for number in range(3):
+        atlas.write(f"s/home/{number}.txt", f"User: a b\nAssistant: {'c ' * (number + 2)}\n")
+    atlas.write("s/away.txt", "User: a b\nAssistant: Sure! " + "c " * 20)
+    atlas.write("m.yaml", MANIFEST)
+
+    outcome = atlas("run", "m.yaml")
+    assert outcome.code == 0, outcome.err
+    view = atlas.view(atlas.runs()[0].name)
+    rows = view.tables("sessions")["ecm-sessions"]
+
+    assert [(row["session"], row["token_ratio"], row["economy_migration"]) for row in rows] == [
+        ("away.txt", 10.5, "Verbose"),
+        ("home/0.txt", 1.0, None),
+        ("home/1.txt", 1.5, None),
+        ("home/2.txt", 2.0, None),
+    ]
+    assert {row[name] for row in rows for name in ("stance", "resolution_code")} == {None}
+    found = {quantity.quantity: quantity.value for _, quantity in view.quantities()}
+    assert found == {
+        "token_ratio": 3.75,
+        "preamble_words": 0.25,
+        "home_token_ratio": 1.5,
+        "migrated_share": 1.0,
+    }
