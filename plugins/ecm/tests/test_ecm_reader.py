@@ -225,3 +225,50 @@ def test_a_run_writes_its_tables_and_leaves_the_codes_blank(atlas):
         "home_token_ratio": 1.5,
         "migrated_share": 1.0,
     }
+
+
+READ_0 = """# Read #0
+I expect R near one at home and near ten elsewhere, with a padding of one or two words. I predict HOLD. A
+padding above ten words would surprise me very much.
+"""
+READ_1 = """# Read #1
+The session away from home came out far longer than the two at home, whose sizes lie close to each other. The
+padding was shorter than I had written down, and none of the files held anything but text.
+"""
+
+
+def test_a_governed_run_opens_the_sessions_after_read_0_and_quadrants_after_a_persons_codes(atlas):
+    for number in range(2):
+        atlas.write(f"s/home/{number}.txt", f"User: a b\nAssistant: {'c ' * (number + 2)}\n")
+    atlas.write("s/away.txt", "User: a b\nAssistant: c " + "c " * 20)
+    governed = '{use: cisp, version: "1.1", operator: A. Technician}'
+    atlas.write("m.yaml", MANIFEST.replace("governance: none", f"governance: {governed}"))
+    atlas.write("registry.yaml", "registry: 1\n")
+    for plugin in ("cisp", "ecm"):
+        assert atlas("registry", "add", plugin).code == 0
+    assert atlas("run", "m.yaml").code == 75
+    run = atlas.runs()[0].name
+    draft = atlas.view(run).root / "drafts" / "sanitisation.md"
+    atlas.environment.update(EDITOR="", VISUAL="")
+    assert atlas("answer", run, "sanitisation").code == 2
+    atlas.write("sheet.md", draft.read_text().replace("[ ]", "[x]"))
+    assert atlas("answer", run, "sanitisation", "--file", "sheet.md").code == 0
+    assert atlas("resume", run).code == 75
+    assert not (atlas.view(run).root / "raw").is_dir()
+
+    atlas.write("read-0.md", READ_0)
+    assert atlas("read", "0", run, "--file", "read-0.md").code == 0
+    assert atlas("resume", run).code == 75
+    rows = atlas.view(run).tables("sessions")["ecm-sessions"]
+    assert {row[name] for row in rows for name in ("stance", "resolution_code")} == {None}
+
+    assert atlas("ecm", run, "--coder", "A. Technician").code == 2
+    assert atlas("code", run, "--coder", "A. Technician", "--file", "sheet.md").code == 2
+    atlas.write("read-1.md", READ_1)
+    assert atlas("read", "1", run, "--file", "read-1.md").code == 0
+    codes = "away.txt,Combative,LOCK\nhome/0.txt,Compliant,FLAT\nhome/1.txt,Compliant,FLAT\n"
+    atlas.write("codes.csv", "session,stance,resolution_code\n" + codes)
+    assert atlas("code", run, "--coder", "A. Technician", "--file", "codes.csv").code == 0
+    shown = atlas("ecm", run, "--coder", "A. Technician")
+
+    assert "VC to VCo" in shown.out, shown.err
