@@ -18,10 +18,16 @@ def _potential(context: StepContext) -> None:
     measure(context)
 
 
+def _tension(context: StepContext) -> None:
+    from atlas_lossyscape.tension import measure
+
+    measure(context)
+
+
 @hookimpl
 def atlas_instruments() -> Mapping[str, Instrument]:
     """Offer the instruments."""
-    return {"potential": _potential}
+    return {"potential": _potential, "tension": _tension}
 
 
 @hookimpl
