@@ -2,7 +2,8 @@
 
 Two copies take the same gradient steps from the same place; one is kicked besides. Their distance, over the
 length of the summed kicks, is the drift ratio: 1 where nothing holds, less where the loss pulls back, more
-where it pushes on. Of a quadratic with one eigenvalue l the kick of k steps ago is left with the factor (1 - eta l)^k.
+where it pushes on. Of a quadratic with one eigenvalue l the kick of k steps ago is left with the factor
+(1 - eta l)^k.
 """
 
 from __future__ import annotations
