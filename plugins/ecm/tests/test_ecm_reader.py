@@ -9,7 +9,11 @@ from atlas_ecm.reader.home import home_of, migration
 from atlas_ecm.reader.intervals import median_of_sessions, share_of_sessions
 from atlas_ecm.reader.measurement import session_row
 from atlas_ecm.reader.preamble import preamble_of
-from atlas_ecm.reader.tokens import WORDS, pieces
+from atlas_ecm.reader.tokens import WORDS, open_tokenizer, pieces
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
 
 from atlas.errors import BadInput
 
@@ -173,12 +177,12 @@ def test_a_quadrant_is_made_of_a_persons_stances_alone():
 
 
 def test_the_intervals_of_a_median_and_of_a_share_are_the_published_ones():
-    # Oracles: P(B < 2) = 11/1024 and P(B < 3) = 56/1024 for ten halves, so the ends are the second and ninth
-    # value. Wilson's interval of none in ten ends at z^2 / (n + z^2) = 0.27753.
-    median = median_of_sessions("r", [float(n) for n in range(1, 11)], "m")
+    # Oracles: P(B < 2) = 12/2048 and P(B < 3) = 67/2048 for eleven halves, so the ends are the second and
+    # tenth value. Wilson's interval of none in ten ends at z^2 / (n + z^2) = 0.27753.
+    median = median_of_sessions("r", [float(n) for n in range(1, 12)], "m")
     share = share_of_sessions("s", 0, 10, "m", "")
 
-    assert (median.low, median.value, median.high) == (2.0, 5.5, 9.0)
+    assert (median.low, median.value, median.high) == (2.0, 6.0, 10.0)
     assert (share.low, share.high) == (pytest.approx(0.0, abs=1e-12), pytest.approx(0.27753, abs=1e-5))
 
 
@@ -187,6 +191,26 @@ def test_pieces_of_a_long_text_are_the_text_cut_at_spaces_between_letters(monkey
     text = "one two, three  four five"
 
     assert list(pieces(text)) == ["one two, three  four", " five"]
+
+
+def test_a_tokenizer_of_a_folder_counts_without_special_tokens_and_is_named_by_its_digest(tmp_path):
+    # Oracle: words and marks told apart, so `Is it so?` has four tokens; the frame [A] would make them five.
+    fast = Tokenizer(WordLevel({"[A]": 0, "?": 1}, unk_token="[A]"))
+    fast.pre_tokenizer = Whitespace()
+    fast.post_processor = TemplateProcessing(single="[A] $A", special_tokens=[("[A]", 0)])
+    fast.enable_truncation(2)
+    file = tmp_path / "tokenizer.json"
+    fast.save(str(file))
+
+    opened = open_tokenizer(tmp_path)
+
+    assert opened.count("Is it so?") == 4
+    assert (opened.name, opened.sha256) == (tmp_path.name, hashlib.sha256(file.read_bytes()).hexdigest())
+
+
+def test_a_folder_without_a_tokenizer_is_refused_with_what_to_do(tmp_path):
+    with pytest.raises(BadInput, match="no tokenizer"):
+        open_tokenizer(tmp_path)
 
 
 MANIFEST = """
