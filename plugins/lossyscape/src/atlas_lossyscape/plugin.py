@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from atlas.contracts import Instrument, StepContext
 from atlas.hookspecs import hookimpl
 from atlas.tables import TableSchema
+from atlas_lossyscape.harmonics.schemas import SCHEMAS as HARMONICS
 from atlas_lossyscape.schemas import SCHEMAS
 
 __all__ = ["atlas_instruments", "atlas_schemas"]
@@ -24,13 +25,30 @@ def _tension(context: StepContext) -> None:
     measure(context)
 
 
+def _harmonics(context: StepContext) -> None:
+    from atlas_lossyscape.harmonics.instruments import predict
+
+    predict(context)
+
+
+def _harmonics_experiment(context: StepContext) -> None:
+    from atlas_lossyscape.harmonics.instruments import run_experiment
+
+    run_experiment(context)
+
+
 @hookimpl
 def atlas_instruments() -> Mapping[str, Instrument]:
     """Offer the instruments."""
-    return {"potential": _potential, "tension": _tension}
+    return {
+        "potential": _potential,
+        "tension": _tension,
+        "harmonics": _harmonics,
+        "harmonics-experiment": _harmonics_experiment,
+    }
 
 
 @hookimpl
 def atlas_schemas() -> Mapping[str, TableSchema]:
     """Offer the tables that they write."""
-    return SCHEMAS
+    return {**SCHEMAS, **HARMONICS}

@@ -33,7 +33,7 @@ def predict(context: StepContext) -> None:
     from atlas_pyhessian.schemas import SPECTRUM
 
     optimizer = _optimizer(context.params)
-    found = [path for name, path in context.inputs.items() if name.endswith("spectrum.csv")]
+    found = [path for name, path in context.inputs.items() if name.split("/")[-1] == "spectrum.csv"]
     if len(found) != 1:
         raise BadInput(
             f"step {context.step} sees {len(found)} spectra, needs one",
