@@ -67,7 +67,8 @@ class RitzState:
         square = self.projected[:count, :count]
         theta, free = torch.linalg.eigh(square[held:, held:])
         coupling = square[:held, held:] @ free
-        self.rotation = torch.block_diag(torch.eye(held, dtype=free.dtype), free)
+        self.rotation = torch.eye(count, dtype=free.dtype)
+        self.rotation[held:, held:] = free
         self.theta = [*locked.values, *theta.tolist()]
         bounds = torch.cat([self.residual_norm * free[-1:], coupling]).square().sum(0).sqrt()
         self.bounds = [*locked.residual_norms, *bounds.tolist()]

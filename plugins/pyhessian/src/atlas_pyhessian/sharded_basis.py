@@ -57,9 +57,9 @@ class ShardedBasis(Basis):
         """Return a copy of a stored vector `[n]` in the working dtype, in `out` where given."""
         return self._gathered(super().vector(index), out)
 
-    def project(self, vector: torch.Tensor) -> torch.Tensor:
-        """Return the inner products with all held vectors, float64 `[len(self)]` on the CPU."""
-        sums = super().project(vector[self._own]).to(vector.device)
+    def project(self, vector: torch.Tensor, count: int | None = None) -> torch.Tensor:
+        """Return the inner products with the first `count` vectors, or all, float64 `[count]` on the CPU."""
+        sums = super().project(vector[self._own], count).to(vector.device)
         dist.all_reduce(sums, group=self._group)
         return sums.cpu()
 

@@ -165,10 +165,9 @@ def thick_restart_lanczos(
                 search.found, search.clean = search.found + news, 0 if news else search.clean + 1
         if settled and not (exhausted or last_chance) and search.clean < request.fresh_starts:
             search.known = [state.theta[i] for i in chosen]
-            if implied and state.locked is None:
+            locked = state.locked
+            if locked is None and implied:
                 locked = from_recurrence(state, chosen, state.defect * state.norm, segments)
-            else:
-                locked = state.locked
             if locked is None:
                 state.defect = math.inf
             state.restart(chosen)
