@@ -1,5 +1,7 @@
 """Modes, gains and signals against the exact linear recursion, and a small network against its prediction."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from atlas_lossyscape.harmonics import experiment
@@ -119,3 +121,11 @@ def test_batch_order_drives_the_network_with_the_predicted_gain():
     rows = experiment.sweep_order(network, theta, Optimizer("heavy-ball", rate, 0.9), 2, (8, 24, 40))
     # The halves' own curvature differs from the whole's by the drive's 1e-4.
     assert all(row.measured == pytest.approx(row.predicted, rel=1e-3) for row in rows)
+
+
+def test_the_shipped_manifest_finds_every_leg_within_five_percent(atlas):
+    outcome = atlas("run", str(Path(__file__).parents[3] / "manifests" / "harmonics.yaml"))
+    assert outcome.code == 0, outcome.err
+    rows = atlas.view(atlas.runs()[0].name).tables("harmonics")["harmonics-comparison"]
+    assert {row["leg"] for row in rows} == {"free", "free-decay", "noise", "edge"}
+    assert max(row["relative_error"] for row in rows) < 0.05

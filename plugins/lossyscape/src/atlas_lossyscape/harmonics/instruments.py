@@ -73,7 +73,9 @@ def predict(context: StepContext) -> None:
                 slice=str(row["slice"]),
                 low=None if span is None else span.low,
                 high=None if span is None else span.high,
-                note="" if swing.stable else "beyond the edge of stability: the mode does not decay",
+                note=""
+                if swing.stable
+                else "the mode does not decay: beyond the edge, or not curved upwards",
             )
         )
     context.table("harmonics-modes", rows)
