@@ -122,7 +122,7 @@ def test_what_is_only_odd_is_measured_as_the_healthy_is(measured, patient):
 def test_more_eigenvalues_than_dimensions_are_all_of_them(measured):
     found = measured("healthy", top_k=400, max_matvecs=800, trace=False)
     assert "whole space" in found["lambda_max"].note
-    assert found["lambda_max"].uncertainty <= 1e-12
+    assert found["lambda_max"].uncertainty <= 1e-11  # rounding, which the recurrence is allowed
 
 
 def test_mixed_dtypes_are_measured_in_the_wider(measured):

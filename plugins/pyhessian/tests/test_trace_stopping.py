@@ -25,10 +25,11 @@ class Samples:
     num_matvecs: int = 0
     size: int = 1
     dtype: torch.dtype = torch.float64
+    device: torch.device = torch.device("cpu")
 
-    def matvec(self, vector: torch.Tensor) -> torch.Tensor:
+    def matvec(self, vector: torch.Tensor, *, out: torch.Tensor | None = None) -> torch.Tensor:
         self.num_matvecs += 1
-        return vector * self.numbers[self.num_matvecs - 1]
+        return torch.mul(vector, self.numbers[self.num_matvecs - 1], out=out)
 
 
 def covers(operator, draw, exact):
