@@ -25,7 +25,7 @@ class Samples:
     num_matvecs: int = 0
     size: int = 1
     dtype: torch.dtype = torch.float64
-    device: torch.device = torch.device("cpu")
+    device: str = "cpu"
 
     def matvec(self, vector: torch.Tensor, *, out: torch.Tensor | None = None) -> torch.Tensor:
         self.num_matvecs += 1
