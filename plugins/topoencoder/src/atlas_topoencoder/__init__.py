@@ -1,0 +1,1 @@
+"""A hyperbolic atlas autoencoder, its loss terms and its training."""
