@@ -1,8 +1,9 @@
 """What a TopoEncoder returns and what its loss terms read.
 
-Shapes: `B` examples, `H` features, `D` latent dimensions, `N_c` charts, `K` codes of a chart. A point lies in the
-unit ball; a tangent vector lies at the origin, in the Euclidean units of `log_map_zero` (hyperbolic length is twice
-its norm). Points of a chart, codes among them, are relative to the barycentre: `local = (-c_bar) + v`.
+Shapes: `B` examples, `H` features, `D` latent dimensions, `N_c` charts, `K` codes of a chart. A point lies in
+the unit ball; a tangent vector lies at the origin, in the Euclidean units of `logmap0` (hyperbolic length
+is twice its norm). Points of a chart, codes among them, are relative to the barycentre:
+`local = (-c_bar) + v`.
 """
 
 from __future__ import annotations
@@ -38,16 +39,17 @@ class Encoding:
         centers_tangent: Their logarithms, the parameters themselves, `[N_c, D]`.
         c_bar: Weighted barycentre of the centres, `[B, D]`, in the ball.
         local: `(-c_bar) + v`, `[B, D]`, in the ball.
-        code_chords: `sinh(d / 2)^2` of the hyperbolic distances d of `local` to every code, `[B, N_c, K]`: monotone
-            in d, and by one matrix product. Its rounding is absolute, about 1e-6: for choosing and for
-            soft assignment, not for small distances.
+        code_chords: `sinh(d / 2)^2` of the hyperbolic distances d of `local` to every code, `[B, N_c, K]`:
+            monotone in d, and by one matrix product. Its rounding is absolute, about 1e-6: for choosing
+            and for soft assignment, not for small distances.
         metric_sq_distances: Squared lengths of the logarithms under the soft-equivariant metric,
             `[B, N_c, K]`; None without it.
         codes: Nearest code of each chart, `[B, N_c]` int64.
         z_q_charts: That code, live in the codebook, `[B, N_c, D]`, in the ball.
         z_q: Barycentre of `z_q_charts` by `weights`, live, `[B, D]`, in the ball.
         z_q_st: Value of `z_q` with the gradient of `local`, `[B, D]`, in the ball.
-        residual_charts: Logarithm of `local` seen from each chart's code, the code constant, `[B, N_c, D]`, tangent.
+        residual_charts: Logarithm of `local` seen from each chart's code, the code constant,
+            `[B, N_c, D]`, tangent.
         z_n_charts: Nuisance of each chart, the structure filter of `residual_charts`, `[B, N_c, D]`, tangent.
         z_n: Their weighted sum, `[B, D]`, tangent.
         z_tex: Texture, the logarithm of `local` seen from the constant `z_q`, less `z_n`, `[B, D]`, tangent.
@@ -96,7 +98,7 @@ class Encoding:
         return self.code_chords.clamp_min(1e-12).sqrt().asinh().square()
 
     def soft_codes(self, temperature: float) -> torch.Tensor:
-        """Soft assignment to the codes of each chart, softmax of `-distance^2 / temperature`, `[B, N_c, K]`."""
+        """Soft codes of each chart, the softmax of `-distance^2 / temperature`, `[B, N_c, K]`."""
         return (self.code_sq_distances() / -temperature).softmax(-1)
 
 
