@@ -65,7 +65,7 @@ class Architecture:
             raise BadInput(f"examples of shape {list(self.shape)} hold no number", where="model.shape")
         if self.extractor != "mlp" and len(self.shape) != 3:
             raise BadInput(
-                f"the extractor {self.extractor!r} reads images, but examples have the shape {list(self.shape)}",
+                f"the extractor {self.extractor!r} reads images, but examples have shape {list(self.shape)}",
                 where="model.extractor",
                 fix="give examples as [channels, height, width], or write `extractor: mlp`",
             )

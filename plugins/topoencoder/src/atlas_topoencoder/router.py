@@ -1,0 +1,111 @@
+"""Routers: which chart a point belongs to, and how much of each."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from attrs import frozen
+from torch import nn
+from torch.nn import functional
+
+from atlas_topoencoder.architecture import Architecture
+from atlas_topoencoder.geometry import expmap0, pairwise_distance
+
+__all__ = ["AttentionRouter", "CovariantRouter", "Router", "Routing", "make_router"]
+
+_CORRECTION = 0.1
+"""Weight of the feature score beside the distance score (seed 002, section 0.1)."""
+
+
+@frozen
+class Routing:
+    """The routing of a batch.
+
+    Attributes:
+        scores: Before the softmax, `[B, N_c]`.
+        probabilities: Their softmax, `[B, N_c]`.
+        weights: What blends the charts, `[B, N_c]`: the probabilities, or one-hot.
+        chart: Of the greatest score, `[B]` int64.
+    """
+
+    scores: torch.Tensor
+    probabilities: torch.Tensor
+    weights: torch.Tensor
+    chart: torch.Tensor
+
+
+def _blend(scores: torch.Tensor, routing: str) -> Routing:
+    probabilities = scores.softmax(-1)
+    chart = scores.argmax(-1)
+    if routing == "soft":
+        return Routing(scores, probabilities, probabilities, chart)
+    weights = functional.one_hot(chart, scores.shape[-1]).to(scores.dtype)
+    if routing == "straight-through":
+        weights = weights + (probabilities - probabilities.detach())
+    return Routing(scores, probabilities, weights, chart)
+
+
+class CovariantRouter(nn.Module):
+    """Scores charts by hyperbolic distance at a conformal temperature, corrected by features.
+
+    The score of chart k at z is `-d(z, c_k) / tau + 0.1 key_k.q / tau`, with `tau = sqrt(A) (1 - |z|^2) / 2`
+    for keys of A dimensions, `q = W_z z + W_f f + Gamma(z, z)` with a learned quadratic form, and keys
+    `W_c c_k / lambda(z)` transported from the origin to z. As `lambda tau = sqrt(A)`, the second part is
+    `0.1 (W_c c_k).q / sqrt(A)`, which needs neither. Without features their part is left out, as in a
+    decoder. Source: seed 002, section 0.1.
+    """
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        latent = architecture.latent
+        self.routing = architecture.routing
+        self.centers_tangent = nn.Parameter(torch.empty(architecture.charts, latent))
+        self.position_query = nn.Linear(latent, latent)
+        self.quadratic_query = nn.Linear(latent * latent, latent, bias=False)
+        self.feature_query = nn.Linear(architecture.hidden, latent, bias=False)
+        self.center_key = nn.Linear(latent, latent, bias=False)
+
+    def forward(self, z: torch.Tensor, features: torch.Tensor | None = None) -> Routing:
+        """Route points `[B, D]` of the ball, with their features `[B, H]` where there are any."""
+        root = math.sqrt(z.shape[-1])
+        quadratic = (z.unsqueeze(-1) * z.unsqueeze(-2)).flatten(1)
+        query = self.position_query(z) + self.quadratic_query(quadratic)
+        if features is not None:
+            query = query + self.feature_query(features)
+        shrink = 1 - (z * z).sum(-1, keepdim=True)
+        by_distance = pairwise_distance(z, expmap0(self.centers_tangent)) / (shrink * (-root / 2))
+        keys = self.center_key(self.centers_tangent)
+        scores = torch.addmm(by_distance, query, keys.mT, alpha=_CORRECTION / root)
+        return _blend(scores, self.routing)
+
+
+class AttentionRouter(nn.Module):
+    """Scores charts by the product of learned queries with the normalised key of an example.
+
+    The score is `query_k . LayerNorm(W f) / sqrt(D)`; a decoder, which has no features, has a key of its own
+    from the point. Source: seed 002, section 1, "cross-attention routing".
+    """
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        latent = architecture.latent
+        self.routing = architecture.routing
+        self.centers_tangent = nn.Parameter(torch.empty(architecture.charts, latent))
+        self.queries = nn.Parameter(torch.empty(architecture.charts, latent))
+        self.feature_key = nn.Linear(architecture.hidden, latent)
+        self.position_key = nn.Linear(latent, latent)
+        self.norm = nn.LayerNorm(latent)
+
+    def forward(self, z: torch.Tensor, features: torch.Tensor | None = None) -> Routing:
+        """Route points `[B, D]` of the ball, by their features `[B, H]` where there are any."""
+        key = self.norm(self.position_key(z) if features is None else self.feature_key(features))
+        return _blend(key @ self.queries.mT / math.sqrt(z.shape[-1]), self.routing)
+
+
+Router = CovariantRouter | AttentionRouter
+
+
+def make_router(architecture: Architecture) -> Router:
+    """Return the router that the architecture names, its weights not drawn yet."""
+    return {"covariant": CovariantRouter, "attention": AttentionRouter}[architecture.router](architecture)
