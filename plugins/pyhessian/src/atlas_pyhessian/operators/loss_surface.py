@@ -97,12 +97,24 @@ class LossSurface:
 
     def gradient(self, batch: Batch, *, graph: bool) -> tuple[torch.Tensor, list[torch.Tensor | None]]:
         """Return a batch's share of the mean loss and its gradient by each parameter, None where unused."""
-        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-            loss = self._loss_sum(batch) / self.weight
+        loss = self._share(batch)
         if not loss.requires_grad:
             return loss, [None] * len(self.parameters.tensors)
         gradients = torch.autograd.grad(loss, self.parameters.tensors, create_graph=graph, allow_unused=True)
         return loss, list(gradients)
+
+    def gradient_into(self, result: torch.Tensor) -> torch.Tensor:
+        """Overwrite `result` `[n]` with the gradient of the whole loss, holding no other, and return it."""
+        with gathered(self.parameters, result):
+            for batch in self.batches:
+                loss = self._share(batch)
+                if loss.requires_grad:
+                    torch.autograd.backward(loss, inputs=self.parameters.tensors)
+        return result
+
+    def _share(self, batch: Batch) -> torch.Tensor:
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+            return self._loss_sum(batch) / self.weight
 
     def losses(self) -> tuple[float, ...]:
         """Return the mean loss of each micro-batch by a forward pass, nothing kept."""
