@@ -152,8 +152,8 @@ def pairwise_chord(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     Its rounding is absolute, about eps times the product of the time coordinates, and may make it
     negative: it serves to choose the nearest of many points, not to measure small distances.
     """
-    time, space = hyperboloid(y).split((1, y.shape[-1]), -1)
-    mirrored = torch.cat((time, -space), -1)
+    sq = _sq_norm(y)
+    mirrored = torch.cat((1 + sq, -2 * y), -1) / (1 - sq)
     return (hyperboloid(x) @ mirrored.mT - 1) / 2
 
 

@@ -1,8 +1,8 @@
 """What a TopoEncoder returns and what its loss terms read.
 
-Shapes: `B` examples, `H` features, `D` latent dimensions, `N_c` charts, `K` codes of a chart. A point lies in
-the unit ball; a tangent vector lies at the origin, in the Euclidean units of `logmap0` (hyperbolic length
-is twice its norm). Points of a chart, codes among them, are relative to the barycentre:
+Shapes: `B` examples, `H` features, `D` latent dimensions, `N_c` charts, `K` codes of a chart. A point
+lies in the unit ball; a tangent vector lies at the origin, in the Euclidean units of `logmap0`
+(hyperbolic length is twice its norm). Points of a chart, codes among them, are relative to the barycentre:
 `local = (-c_bar) + v`.
 """
 
@@ -15,6 +15,7 @@ import torch
 from attrs import field, frozen
 
 if TYPE_CHECKING:
+    from atlas_topoencoder.companions import Companions
     from atlas_topoencoder.model import TopoEncoder
 
 __all__ = ["Decoding", "Encoding", "ModelOutputs"]
@@ -44,15 +45,19 @@ class Encoding:
             and for soft assignment, not for small distances.
         metric_sq_distances: Squared lengths of the logarithms under the soft-equivariant metric,
             `[B, N_c, K]`; None without it.
+        codebook: The codes as points, live, `[N_c, K, D]`, in the ball.
+        codebook_tangent: Their logarithms, the parameters themselves, `[N_c, K, D]`.
         codes: Nearest code of each chart, `[B, N_c]` int64.
         z_q_charts: That code, live in the codebook, `[B, N_c, D]`, in the ball.
         z_q: Barycentre of `z_q_charts` by `weights`, live, `[B, D]`, in the ball.
         z_q_st: Value of `z_q` with the gradient of `local`, `[B, D]`, in the ball.
         residual_charts: Logarithm of `local` seen from each chart's code, the code constant,
             `[B, N_c, D]`, tangent.
-        z_n_charts: Nuisance of each chart, the structure filter of `residual_charts`, `[B, N_c, D]`, tangent.
+        z_n_charts: Nuisance of each chart, the structure filter of `residual_charts`, `[B, N_c, D]`,
+            tangent.
         z_n: Their weighted sum, `[B, D]`, tangent.
-        z_tex: Texture, the logarithm of `local` seen from the constant `z_q`, less `z_n`, `[B, D]`, tangent.
+        z_tex: Texture, the logarithm of `local` seen from the constant `z_q`, less `z_n`, `[B, D]`,
+            tangent.
         z_geo: What the decoder's base path reads, `c_bar + (z_q_st + exp0(z_n))`, `[B, D]`, in the ball.
     """
 
@@ -68,6 +73,8 @@ class Encoding:
     local: torch.Tensor
     code_chords: torch.Tensor
     metric_sq_distances: torch.Tensor | None
+    codebook: torch.Tensor
+    codebook_tangent: torch.Tensor
     codes: torch.Tensor
     z_q_charts: torch.Tensor
     z_q: torch.Tensor
@@ -136,6 +143,7 @@ class ModelOutputs:
         views: Encodings of other views of the same examples, by the name of the view.
         next: Encoding of the examples one time step later, in the same order; None without sequences.
         actions: What was done in between, `[B, A]`; None without.
+        companions: Parameters that are learned beside the model; None without.
     """
 
     x: torch.Tensor
@@ -146,3 +154,4 @@ class ModelOutputs:
     views: Mapping[str, Encoding] = field(factory=dict)
     next: Encoding | None = None
     actions: torch.Tensor | None = None
+    companions: Companions | None = None

@@ -49,8 +49,8 @@ def _blend(scores: torch.Tensor, routing: str) -> Routing:
 class CovariantRouter(nn.Module):
     """Scores charts by hyperbolic distance at a conformal temperature, corrected by features.
 
-    The score of chart k at z is `-d(z, c_k) / tau + 0.1 key_k.q / tau`, with `tau = sqrt(A) (1 - |z|^2) / 2`
-    for keys of A dimensions, `q = W_z z + W_f f + Gamma(z, z)` with a learned quadratic form, and keys
+    The score of chart k at z is `-d(z, c_k) / tau + 0.1 key_k.q / tau`, with `tau = sqrt(A) (1 - |z|^2) /
+    2` for keys of A dimensions, `q = W_z z + W_f f + Gamma(z, z)` with a learned quadratic form, and keys
     `W_c c_k / lambda(z)` transported from the origin to z. As `lambda tau = sqrt(A)`, the second part is
     `0.1 (W_c c_k).q / sqrt(A)`, which needs neither. Without features their part is left out, as in a
     decoder. Source: seed 002, section 0.1.
@@ -83,8 +83,8 @@ class CovariantRouter(nn.Module):
 class AttentionRouter(nn.Module):
     """Scores charts by the product of learned queries with the normalised key of an example.
 
-    The score is `query_k . LayerNorm(W f) / sqrt(D)`; a decoder, which has no features, has a key of its own
-    from the point. Source: seed 002, section 1, "cross-attention routing".
+    The score is `query_k . LayerNorm(W f) / sqrt(D)`; a decoder, which has no features, has a key of its
+    own from the point. Source: seed 002, section 1, "cross-attention routing".
     """
 
     def __init__(self, architecture: Architecture) -> None:
@@ -108,4 +108,6 @@ Router = CovariantRouter | AttentionRouter
 
 def make_router(architecture: Architecture) -> Router:
     """Return the router that the architecture names, its weights not drawn yet."""
-    return {"covariant": CovariantRouter, "attention": AttentionRouter}[architecture.router](architecture)
+    if architecture.router == "attention":
+        return AttentionRouter(architecture)
+    return CovariantRouter(architecture)

@@ -45,7 +45,7 @@ class SpectralLinear(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map `[..., inputs]` to `[..., outputs]`, or to `[..., stack, outputs]`."""
         y = functional.linear(x, self.weight, self.bias)
-        return y if self.stack is None else y.unflatten(-1, self.left.shape)
+        return y if self.stack is None else y.view(*x.shape[:-1], *self.left.shape)
 
     def matrices(self) -> torch.Tensor:
         """The weights as `[stack or 1, outputs, inputs]`, a view."""
@@ -70,9 +70,10 @@ class NormGatedGELU(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Gate `[..., width]`."""
-        bundles = x.unflatten(-1, (-1, self.bundle))
+        bundles = x.view(*x.shape[:-1], -1, self.bundle)
         norm = (bundles * bundles).sum(-1, keepdim=True).clamp_min(1e-12).sqrt()
-        return (bundles * (functional.gelu(norm + self.bias) / norm)).flatten(-2)
+        gated: torch.Tensor = bundles * (functional.gelu(norm + self.bias) / norm)
+        return gated.view_as(x)
 
 
 @torch.no_grad()
@@ -89,7 +90,7 @@ def refresh_spectral(layers: Iterable[SpectralLinear], iterations: int = 1) -> N
     """
     groups: dict[tuple[int, ...], list[SpectralLinear]] = defaultdict(list)
     for layer in layers:
-        groups[(*layer.matrices().shape[1:],)].append(layer)
+        groups[tuple(layer.matrices().shape[1:])].append(layer)
     for group in groups.values():
         stacked = torch.cat([layer.matrices() for layer in group])
         left = torch.cat([layer.left for layer in group]).unsqueeze(-1)
@@ -101,5 +102,5 @@ def refresh_spectral(layers: Iterable[SpectralLinear], iterations: int = 1) -> N
         bounds = torch.cat([norm.new_full((len(layer.left),), layer.bound) for layer in group])
         scales = (bounds.view(-1, 1, 1) / norm).clamp_max(1.0)
         sizes = [len(layer.left) for layer in group]
-        torch._foreach_copy_([layer.left for layer in group], list(left.squeeze(-1).split(sizes)))
-        torch._foreach_mul_([layer.matrices() for layer in group], list(scales.split(sizes)))
+        torch._foreach_copy_([layer.left for layer in group], list(torch.split(left.squeeze(-1), sizes)))
+        torch._foreach_mul_([layer.matrices() for layer in group], list(torch.split(scales, sizes)))

@@ -1,0 +1,192 @@
+"""The TopoEncoder: an autoencoder through an atlas of charts on the Poincaré ball."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from atlas.randomness import RandomStreams
+from atlas_topoencoder.architecture import Architecture
+from atlas_topoencoder.decoder import Decoder
+from atlas_topoencoder.extractors import make_extractor
+from atlas_topoencoder.geometry import (
+    expmap0,
+    expmap0_within,
+    logmap0_difference,
+    mobius_add,
+    mobius_difference,
+    project,
+)
+from atlas_topoencoder.jump import FactorizedJumpOperator
+from atlas_topoencoder.outputs import Decoding, Encoding
+from atlas_topoencoder.quantiser import Codebook, StructureFilter, straight_through
+from atlas_topoencoder.router import Router, make_router
+from atlas_topoencoder.spectral import SpectralLinear, refresh_spectral
+from atlas_topoencoder.weights import draw_weights
+
+__all__ = ["TopoEncoder", "compose"]
+
+
+def compose(c_bar: torch.Tensor, z_q: torch.Tensor, z_n: torch.Tensor, max_radius: float) -> torch.Tensor:
+    """Return `z_geo = c_bar + (z_q + exp0(z_n))`, Möbius sums, within the radius, `[B, D]`.
+
+    A pure function, so that a caller decides which of the three carries a gradient.
+
+    Args:
+        c_bar: Barycentre of the charts, `[B, D]`, in the ball.
+        z_q: Code, straight-through or live, `[B, D]`, in the ball.
+        z_n: Nuisance, `[B, D]`, tangent.
+        max_radius: Of the result.
+    """
+    return project(mobius_add(c_bar, mobius_add(z_q, expmap0(z_n))), max_radius)
+
+
+class TopoEncoder(nn.Module):
+    """Encodes examples to a chart, a code, a nuisance and a texture, and decodes them.
+
+    After each step of an optimiser call `refresh()`, or let `follow(optimizer)` do it: it keeps the
+    spectral bounds, and centres and codes within the radius.
+
+    Args:
+        architecture: Sizes and choices.
+        random: Streams that the initial weights are drawn from.
+    """
+
+    def __init__(self, architecture: Architecture, random: RandomStreams) -> None:
+        super().__init__()
+        self.architecture = architecture
+        hidden, latent = architecture.hidden, architecture.latent
+        self.extractor = make_extractor(architecture)
+        self.value = nn.Linear(hidden, latent)
+        self.router = make_router(architecture)
+        self.own_decoder_router = None if architecture.shared_router else make_router(architecture)
+        self.quantiser = Codebook(architecture)
+        self.structure_filter = StructureFilter(architecture)
+        self.decoder = Decoder(architecture)
+        self.jump = FactorizedJumpOperator(architecture.charts, latent)
+        self._spectral = [module for module in self.modules() if isinstance(module, SpectralLinear)]
+        draw_weights(self, random)
+        refresh_spectral(self._spectral, iterations=20)
+
+    @property
+    def codebook(self) -> torch.Tensor:
+        """The codes as points of the ball, `[N_c, K, D]`."""
+        return expmap0(self.quantiser.tangent)
+
+    @property
+    def decoder_router(self) -> Router:
+        """The decoder's router; the encoder's where it is shared."""
+        return self.router if self.own_decoder_router is None else self.own_decoder_router
+
+    def forward(self, x: torch.Tensor) -> tuple[Encoding, Decoding]:
+        """Encode and decode examples `[B, *shape]`."""
+        encoding = self.encode(x)
+        return encoding, self.decode(encoding.z_geo, encoding.z_tex)
+
+    def encode(self, x: torch.Tensor) -> Encoding:
+        """Encode examples `[B, *shape]`. Source: seed 002, section 0.2."""
+        radius = self.architecture.max_radius
+        features = self.extractor(x)
+        v = expmap0_within(self.value(features), radius)
+        routing = self.router(v, features)
+        weights = routing.weights
+        centers_tangent = self.router.centers_tangent
+        c_bar = expmap0(weights @ centers_tangent)
+        local = mobius_difference(c_bar, v)
+        quantised = self.quantiser(local)
+        z_q_charts = expmap0(quantised.z_q_tangent)
+        row = weights.unsqueeze(1)
+        z_q = expmap0((row @ quantised.z_q_tangent).squeeze(1))
+        residual_charts = logmap0_difference(z_q_charts.detach(), local.unsqueeze(1))
+        z_n_charts = self.structure_filter(residual_charts)
+        z_n = (row @ z_n_charts).squeeze(1)
+        z_tex = logmap0_difference(z_q.detach(), local) - z_n
+        z_q_st = straight_through(local, z_q)
+        return Encoding(
+            features=features,
+            v=v,
+            scores=routing.scores,
+            probabilities=routing.probabilities,
+            weights=weights,
+            chart=routing.chart,
+            centers=expmap0(centers_tangent),
+            centers_tangent=centers_tangent,
+            c_bar=c_bar,
+            local=local,
+            code_chords=quantised.chords,
+            metric_sq_distances=quantised.metric_sq_distances,
+            codebook=quantised.points,
+            codebook_tangent=self.quantiser.tangent,
+            codes=quantised.codes,
+            z_q_charts=z_q_charts,
+            z_q=z_q,
+            z_q_st=z_q_st,
+            residual_charts=residual_charts,
+            z_n_charts=z_n_charts,
+            z_n=z_n,
+            z_tex=z_tex,
+            z_geo=compose(c_bar, z_q_st, z_n, radius),
+        )
+
+    def decode(
+        self, z_geo: torch.Tensor, z_tex: torch.Tensor | None = None, weights: torch.Tensor | None = None
+    ) -> Decoding:
+        """Decode points `[B, D]` of the ball.
+
+        Args:
+            z_geo: The points.
+            z_tex: Texture, `[B, D]`; left out where None.
+            weights: Of the charts, `[B, N_c]`; the router's where None.
+        """
+        decoding: Decoding = self.decoder(self.decoder_router, z_geo, z_tex, weights)
+        return decoding
+
+    def decode_codes(self, chart: torch.Tensor, code: torch.Tensor) -> Decoding:
+        """Decode symbols alone: the code's point in its chart, without nuisance and texture.
+
+        Args:
+            chart: `[B]` int64.
+            code: `[B]` int64.
+        """
+        c_bar = expmap0(self.router.centers_tangent[chart])
+        z_q = expmap0(self.quantiser.tangent[chart, code])
+        return self.decode(compose(c_bar, z_q, torch.zeros_like(z_q), self.architecture.max_radius))
+
+    def decode_symbols(self, encoding: Encoding) -> torch.Tensor:
+        """Reconstruct from the chart and the code of each example alone, `[B, *shape]`."""
+        return self.decode_codes(encoding.chart, encoding.code).reconstruction
+
+    def chart_coordinates(self, encoding: Encoding) -> torch.Tensor:
+        """Where an example lies in each chart, seen from its code there: what jumps act on, `[B, N_c, D]`."""
+        return expmap0(encoding.z_n_charts)
+
+    def encoder_weights(self) -> list[torch.Tensor]:
+        """The matrices between an example and its latent point, each `[outputs, inputs]`."""
+        weights = [parameter.flatten(1) for parameter in self.extractor.parameters() if parameter.ndim > 1]
+        return [*weights, self.value.weight]
+
+    def spectral_layers(self) -> list[SpectralLinear]:
+        """The layers whose spectral norm is bounded."""
+        return list(self._spectral)
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Bring the parameters back within their bounds, after a step of an optimiser."""
+        refresh_spectral(self._spectral)
+        bound = self.architecture.max_radius / 2
+        for tangent in (
+            self.router.centers_tangent,
+            self.decoder_router.centers_tangent,
+            self.quantiser.tangent,
+        ):
+            flat = tangent.view(-1, tangent.shape[-1])
+            flat.copy_(torch.renorm(flat, 2, 0, bound))
+
+    def follow(self, optimizer: torch.optim.Optimizer) -> None:
+        """Refresh after every step of the optimiser."""
+        optimizer.register_step_post_hook(lambda *_: self.refresh())
+
+    def routing_parameters(self) -> list[nn.Parameter]:
+        """Parameters of the routers, for a learning rate of their own."""
+        routers = {self.router, self.decoder_router}
+        return [parameter for router in routers for parameter in router.parameters()]
