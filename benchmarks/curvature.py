@@ -18,17 +18,16 @@ import argparse
 import importlib.metadata
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timezone
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).resolve().parent / "results"
+from rows import RESULTS, result_row, write
+
 TUNED = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_THRESHOLD_": "268435456",
@@ -474,24 +473,12 @@ def _row(
     n: int = 1,
     baseline_version: str | None = None,
 ) -> dict[str, Any]:
-    return {
-        "id": identifier,
-        "what": what,
-        "value": value,
-        "sd": sd,
-        "n": n,
-        "unit": unit,
-        "baseline": baseline,
-        "baseline_version": baseline_version or f"PyHessian {importlib.metadata.version('PyHessian')}",
-        "target": target,
-        "met": met,
-        "machine": f"{platform.machine()}, {sides.threads} threads, {platform.system()}",
-        "versions": {
-            name: importlib.metadata.version(name)
-            for name in ("atlas-pyhessian", "torch", "transformers", "PyHessian")
-        },
-        "date": datetime.now(timezone.utc).date().isoformat(),
-    }
+    return result_row(
+        identifier, what, value, baseline=baseline, sd=sd, n=n, unit=unit, target=target, met=met,
+        baseline_version=baseline_version or f"PyHessian {importlib.metadata.version('PyHessian')}",
+        threads=f"{sides.threads} threads",
+        packages=("atlas-pyhessian", "torch", "transformers", "PyHessian"),
+    )  # fmt: skip
 
 
 def _model(sides: Sides) -> str:
@@ -629,15 +616,6 @@ ROWS: Mapping[str, Callable[[Sides], dict[str, Any]]] = {
 
 NEEDS = {"curvature.whole_job": "head", "curvature.product_cpu_eigenthings": "eigenthings"}
 """Rows that need a folder of a peer."""
-
-
-def write(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Write rows, those of the same id replaced, the others kept."""
-    kept = json.loads(path.read_text("utf-8")) if path.is_file() else []
-    fresh = {row["id"]: row for row in rows}
-    merged = [fresh.pop(row["id"], row) for row in kept] + list(fresh.values())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(merged, indent=2) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

@@ -14,21 +14,18 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import importlib.util
-import json
-import platform
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import yaml
+from rows import RESULTS, result_row, versions, write
 
 HERE = Path(__file__).resolve().parent
-RESULTS = HERE / "results"
 TESTS = HERE.parent / "plugins" / "pyhessian" / "tests"
 TOP_K = 5
 BOUND = 1e-6
@@ -49,7 +46,7 @@ def main() -> int:
         parser.error(f"no row {arguments.row!r}; rows are {', '.join(ROWS)}")
     for measure in wanted:
         row = measure(arguments.quick)
-        write(row, RESULTS / ("exactness-quick.json" if arguments.quick else "exactness.json"))
+        write([row], RESULTS / ("exactness-quick.json" if arguments.quick else "exactness.json"))
         verdict = "met" if row["met"] else "MISSED"
         print(f"{row['id']}: {row['value']:.4g} {row['unit']}, target {row['target']}: {verdict}")
         print(f"  {row['what']}", flush=True)
@@ -247,7 +244,7 @@ def exactness_6_architectures(quick: bool) -> dict[str, Any]:
         result = _measured(case, tolerance=tolerance, max_matvecs=2000, trace=False)
         assert all(result.spectrum.converged), name
         worst[name] = _errors(result.spectrum.values, thetas[name], ends=True)
-    opinions = {name: _opinion(name, cases, thetas) for name in OPINIONS if _installed(name)}
+    opinions = {name: _opinion(name, cases, thetas) for name in OPINIONS if versions([name])}
     baseline = max(_errors(_eigsh(build()), thetas[name], ends=False) for name, build in cases.items())
     what = (
         f"{', '.join(cases)} ({min(sizes)} to {max(sizes)} parameters) in float64, tolerance 1e-8 (Llama "
@@ -338,14 +335,6 @@ ROWS: Mapping[str, Callable[[bool], dict[str, Any]]] = {
 }
 
 
-def _installed(name: str) -> bool:
-    try:
-        importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
-
-
 def _row(
     identifier: str,
     what: str,
@@ -359,31 +348,11 @@ def _row(
     baseline_of: str,
     sd: float | None = None,
 ) -> dict[str, Any]:
-    named = ("atlas-pyhessian", "torch", "transformers", *OPINIONS)
-    return {
-        "id": identifier,
-        "what": what,
-        "value": value,
-        "sd": sd,
-        "n": n,
-        "unit": unit,
-        "baseline": baseline,
-        "baseline_version": f"{baseline_of} {importlib.metadata.version(baseline_of)}",
-        "target": target,
-        "met": met,
-        "machine": f"{platform.machine()}, 1 thread, {platform.system()}",
-        "versions": {name: importlib.metadata.version(name) for name in named if _installed(name)},
-        "date": datetime.now(timezone.utc).date().isoformat(),
-    }
-
-
-def write(row: dict[str, Any], path: Path) -> None:
-    """Put a row into a result file in place of an older one of the same id."""
-    path.parent.mkdir(exist_ok=True)
-    kept = json.loads(path.read_text("utf-8")) if path.exists() else []
-    rows = {old["id"]: old for old in kept} | {row["id"]: row}
-    text = json.dumps([rows[key] for key in sorted(rows)], indent=2, ensure_ascii=True)
-    path.write_text(text + "\n", encoding="utf-8")
+    return result_row(
+        identifier, what, value, baseline=baseline, sd=sd, n=n, unit=unit, target=target, met=met,
+        baseline_version=f"{baseline_of} {importlib.metadata.version(baseline_of)}",
+        packages=("atlas-pyhessian", "torch", "transformers", *OPINIONS),
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -13,23 +13,19 @@ is over as many seeds as it says, all estimators on the same probes.
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import math
 import os
-import platform
 import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from datetime import datetime, timezone
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from attrs import define, frozen
+from rows import RESULTS, result_row, write
 
-RESULTS = Path(__file__).resolve().parent / "results"
 PRODUCTS = 96
 DEFAULTS = {"rel_se": 0.05, "max_products": 32}
 MATRICES = ("gpt2-trained", "synthetic", "gpt2-random")
@@ -241,23 +237,11 @@ def _row(
     sd: float | None = None,
     baseline_version: str = "Hutchinson, as here",
 ) -> dict[str, Any]:
-    return {
-        "id": identifier,
-        "what": what,
-        "value": value,
-        "sd": sd,
-        "n": runs.seeds,
-        "unit": "1",
-        "baseline": baseline,
-        "baseline_version": baseline_version,
-        "target": target,
-        "met": met,
-        "machine": f"{platform.machine()}, 1 thread each of {os.cpu_count()}, {platform.system()}",
-        "versions": {
-            name: importlib.metadata.version(name) for name in ("atlas-pyhessian", "torch", "transformers")
-        },
-        "date": datetime.now(timezone.utc).date().isoformat(),
-    }
+    return result_row(
+        identifier, what, value, baseline=baseline, baseline_version=baseline_version, sd=sd, n=runs.seeds,
+        unit="1", target=target, met=met, threads=f"1 thread each of {os.cpu_count()}",
+        packages=("atlas-pyhessian", "torch", "transformers"),
+    )  # fmt: skip
 
 
 def _described(name: str) -> str:
@@ -385,15 +369,6 @@ def _later(
 ) -> Callable[[], dict[str, Any]]:
     options = {"stopped": stopped[0]} if stopped else {}
     return lambda: measure(name, method, runs, **options)
-
-
-def write(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Write rows, those of the same id replaced, the others kept."""
-    kept = json.loads(path.read_text("utf-8")) if path.is_file() else []
-    fresh = {row["id"]: row for row in rows}
-    merged = [fresh.pop(row["id"], row) for row in kept] + list(fresh.values())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(merged, indent=2) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,83 @@
+"""A result row as `docs/benchmarks.md` prints it, and the files that hold them."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).resolve().parent / "results"
+
+
+def result_row(
+    identifier: str,
+    what: str,
+    value: float,
+    *,
+    unit: str,
+    target: str,
+    met: bool | None,
+    packages: Iterable[str],
+    baseline: float | None = None,
+    baseline_version: str | None = None,
+    sd: float | None = None,
+    n: int = 1,
+    threads: str = "1 thread",
+    machine: str | None = None,
+) -> dict[str, Any]:
+    """Return one measured line.
+
+    Args:
+        identifier: The subject and the line, `curvature.products_top5`.
+        what: What was measured, in a sentence, with what the reader needs to judge it.
+        value: What came out.
+        unit: Its unit; "1" for a pure number.
+        target: What was to be reached.
+        met: Whether it was; None where nothing was to be.
+        packages: Distributions whose versions belong to the figure; those not installed are left out.
+        baseline: The other side's figure from the same run.
+        baseline_version: What the other side is.
+        sd: Scatter of the value over its repetitions.
+        n: Repetitions.
+        threads: How much of the machine was used.
+        machine: The machine in words; None for this one with `threads`.
+    """
+    return {
+        "id": identifier,
+        "what": what,
+        "value": value,
+        "sd": sd,
+        "n": n,
+        "unit": unit,
+        "baseline": baseline,
+        "baseline_version": baseline_version,
+        "target": target,
+        "met": met,
+        "machine": machine or f"{platform.machine()}, {threads}, {platform.system()}",
+        "versions": versions(packages),
+        "date": datetime.now(timezone.utc).date().isoformat(),
+    }
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Return the versions of those distributions that are installed."""
+    found = {}
+    for name in packages:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def write(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Write rows, those of the same id replaced, the others kept."""
+    kept = json.loads(path.read_text("utf-8")) if path.is_file() else []
+    fresh = {row["id"]: row for row in rows}
+    merged = [fresh.pop(row["id"], row) for row in kept] + list(fresh.values())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(merged, indent=2) + "\n", "utf-8")
