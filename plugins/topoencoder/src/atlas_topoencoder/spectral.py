@@ -56,7 +56,9 @@ class NormGatedGELU(nn.Module):
     """Scales bundles of features by a gate on their norm, `x gelu(|x| + b) / |x|`.
 
     The norm of a bundle passes through GELU and its direction stays, so the map commutes with every
-    rotation of a bundle, and by GELU's slope of at most 1.13 it hardly expands.
+    rotation of a bundle, and by GELU's slope of at most 1.13 it hardly expands. A bundle of one has no
+    direction but its sign, and keeping that would leave an odd and nearly linear map: it is gated by its
+    value, which is GELU itself.
 
     Args:
         width: Size of the last dimension.
@@ -70,6 +72,8 @@ class NormGatedGELU(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Gate `[..., width]`."""
+        if self.bundle == 1:
+            return functional.gelu(x + self.bias.squeeze(-1))
         bundles = x.view(*x.shape[:-1], -1, self.bundle)
         norm = (bundles * bundles).sum(-1, keepdim=True).clamp_min(1e-12).sqrt()
         gated: torch.Tensor = bundles * (functional.gelu(norm + self.bias) / norm)

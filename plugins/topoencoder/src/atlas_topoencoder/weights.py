@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from atlas.randomness import RandomStreams
+from atlas_topoencoder.quantiser import StructureFilter
 from atlas_topoencoder.spectral import SpectralLinear
 
 __all__ = ["draw_weights", "repelled_directions"]
@@ -43,7 +44,9 @@ def draw_weights(model: nn.Module, random: RandomStreams) -> None:
     """Draw every parameter of a TopoEncoder in place; on the CPU, in float64, each from its own stream.
 
     Spectral maps begin orthogonal, at the bound of norm 1; other maps uniform within the inverse root of
-    what they read; the quadratic form of a router small; centres and codes in repelled directions.
+    what they read; the quadratic form of a router small; centres and codes in repelled directions. The
+    structure filter's second map begins as the transpose of its first, so that the nuisance begins as a
+    shrunken residual and not as a turned one.
     """
     for name, module in model.named_modules():
         for own, parameter in module.named_parameters(recurse=False):
@@ -52,6 +55,10 @@ def draw_weights(model: nn.Module, random: RandomStreams) -> None:
             if value is not None:
                 with torch.no_grad():
                     parameter.copy_(torch.from_numpy(np.ascontiguousarray(value)))
+    for module in model.modules():
+        if isinstance(module, StructureFilter):
+            with torch.no_grad():
+                module.outer.weight.copy_(module.inner.weight.mT)
 
 
 def _draw(

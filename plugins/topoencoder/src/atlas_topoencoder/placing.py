@@ -1,0 +1,98 @@
+"""Charts and codes put where the data lie: once after the warm-up, and again where a code has died."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from atlas.errors import BadInput
+from atlas_topoencoder.geometry import logmap0
+from atlas_topoencoder.model import TopoEncoder
+
+__all__ = ["place_charts", "place_codes", "revive_codes"]
+
+_WARD_LIMIT = 5000
+"""Examples that Ward's method is given; it needs the square of their number."""
+
+
+def _clusters(points: np.ndarray, number: int, method: str, seed: int) -> np.ndarray:
+    """Return centres of `number` clusters of `[N, D]`."""
+    from sklearn.cluster import AgglomerativeClustering, KMeans
+
+    if method == "ward":
+        points = points[:_WARD_LIMIT]
+        found = AgglomerativeClustering(number).fit_predict(points)
+        return np.stack([points[found == k].mean(0) for k in range(number)])
+    centres: np.ndarray = KMeans(number, n_init=5, random_state=seed).fit(points).cluster_centers_
+    return centres
+
+
+def place_charts(model: TopoEncoder, v: torch.Tensor, *, method: str, seed: int) -> None:
+    """Put chart centres on the clusters of points `[N, D]` of the ball, in their logarithms.
+
+    Args:
+        model: Its centres are overwritten, those of the decoder's router too.
+        v: Points before quantisation, N no fewer than the charts.
+        method: `k-means`, or `ward` on the first 5000.
+        seed: Of k-means.
+
+    Raises:
+        BadInput: There are fewer points than charts.
+    """
+    charts = model.architecture.charts
+    if len(v) < charts:
+        raise BadInput(
+            f"{charts} charts cannot be placed on {len(v)} training examples",
+            where="model.charts",
+            fix=f"ask for at most {len(v)} charts, or give more examples",
+        )
+    centres = _clusters(logmap0(v).double().cpu().numpy(), charts, method, seed)
+    with torch.no_grad():
+        for router in {model.router, model.decoder_router}:
+            router.centers_tangent.copy_(torch.from_numpy(centres))
+
+
+def place_codes(model: TopoEncoder, local: torch.Tensor, chart: torch.Tensor, *, seed: int) -> None:
+    """Put each chart's codes on the clusters of its own local points `[N, D]` of the ball.
+
+    A chart with fewer points than codes gets a code on each, and keeps its other codes where they are.
+    """
+    from sklearn.cluster import KMeans
+
+    points, charts = logmap0(local).double().cpu().numpy(), chart.cpu().numpy()
+    tangent = model.quantiser.tangent
+    for k in range(model.architecture.charts):
+        own = np.unique(points[charts == k], axis=0)
+        number = min(len(own), model.architecture.codes)
+        if number:
+            centres = KMeans(number, n_init=2, random_state=seed + k).fit(own).cluster_centers_
+            with torch.no_grad():
+                tangent[k, :number].copy_(torch.from_numpy(centres))
+
+
+def revive_codes(
+    model: TopoEncoder, local: torch.Tensor, chart: torch.Tensor, code: torch.Tensor
+) -> list[tuple[int, int]]:
+    """Move each code that nothing chose to the local point of its chart that is farthest from its own code.
+
+    Args:
+        model: Its codebook is changed in place.
+        local: `[N, D]`, in the ball.
+        chart: `[N]`.
+        code: Chosen in that chart, `[N]`.
+
+    Returns:
+        Chart and code of each that was moved; a chart without points keeps its codes.
+    """
+    points, charts, codes = logmap0(local), chart.cpu().numpy(), code.cpu().numpy()
+    tangent, moved = model.quantiser.tangent, []
+    gaps = (points - tangent.detach()[chart, code]).square().sum(-1).cpu().numpy()
+    for k in range(model.architecture.charts):
+        own = np.flatnonzero(charts == k)
+        dead = np.setdiff1d(np.arange(model.architecture.codes), codes[own])
+        farthest = own[np.argsort(-gaps[own], kind="stable")][: len(dead)]
+        for j, example in zip(dead.tolist(), farthest.tolist(), strict=False):
+            with torch.no_grad():
+                tangent[k, j].copy_(points[example])
+            moved.append((k, j))
+    return moved

@@ -1,0 +1,335 @@
+"""The training of one TopoEncoder: its steps, and its whole state between them.
+
+Every draw is keyed by purpose and step, so that a step depends on the state and its number alone. A
+training that goes on from a kept state therefore ends with the bytes of one that was not interrupted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from attrs import define, field, frozen
+
+from atlas.errors import InstrumentFailed
+from atlas.objective import Objective, ObjectiveValue
+from atlas.randomness import RandomStreams
+from atlas_topoencoder.batches import BatchOrder
+from atlas_topoencoder.companions import Companions
+from atlas_topoencoder.data import Dataset
+from atlas_topoencoder.losses.terms import SLOT
+from atlas_topoencoder.model import TopoEncoder
+from atlas_topoencoder.outputs import Encoding, ModelOutputs
+from atlas_topoencoder.placing import place_charts, place_codes, revive_codes
+from atlas_topoencoder.views import Views
+
+__all__ = ["Device", "Schedule", "Training", "encode_rows", "open_device"]
+
+_RAMP = 50
+"""Steps over which the learning rate rises."""
+_PLACING_ROWS = 5000
+"""Training examples that charts and codes are placed on, at most."""
+_VIEW_TERMS = {"orbit", "vicreg-invariance"}
+_WARMUP_TERMS = ("reconstruction", "base-reconstruction")
+
+
+@frozen
+class Schedule:
+    """How long and how fast is trained.
+
+    Attributes:
+        steps: Steps of the optimiser.
+        batch_size: Examples of a step.
+        learning_rate: Largest; it rises over 50 steps and falls to 0 along a cosine.
+        weight_decay: Decoupled, of AdamW.
+        clip: Greatest norm of the gradient.
+        warmup: Steps of an autoencoder through the point before quantisation, with reconstruction alone,
+            after which charts and codes are placed.
+        placing: `k-means`, `ward`, or `none` to leave charts and codes as they were drawn.
+        revive_every: Steps between revivals of dead codes; 0 for none. None in the last fifth.
+        train_on_views: Whether a view of the example is encoded and reconstructed in its place.
+    """
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    clip: float
+    warmup: int
+    placing: str
+    revive_every: int
+    train_on_views: bool
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of a step."""
+        rise = min(1.0, (step + 1) / _RAMP)
+        return self.learning_rate * rise * (1 + math.cos(math.pi * step / self.steps)) / 2
+
+    def revives(self, step: int) -> bool:
+        """Say whether dead codes are revived before a step."""
+        since = step - self.warmup
+        return (
+            bool(self.revive_every)
+            and since > 0
+            and since % self.revive_every == 0
+            and (step < 0.8 * self.steps)
+        )
+
+
+@frozen
+class Device:
+    """Where a training computes.
+
+    Attributes:
+        device: Of parameters and batches.
+        accelerator: accelerate's, where precision or device ask for it.
+    """
+
+    device: torch.device
+    accelerator: Any = None
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Compute in the chosen precision within."""
+        if self.accelerator is None:
+            return nullcontext()
+        context: AbstractContextManager[Any] = self.accelerator.autocast()
+        return context
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """Add gradients, scaled where the precision needs it."""
+        if self.accelerator is None:
+            loss.backward()  # type: ignore[no-untyped-call] # torch's own
+        else:
+            self.accelerator.backward(loss)
+
+
+def open_device(name: str, precision: str) -> Device:
+    """Return the device of a name, `cpu`, `cuda` or `auto`, with accelerate where it is not plain CPU.
+
+    Raises:
+        BadInput: There is no CUDA device, or accelerate is not installed.
+    """
+    from atlas.errors import BadInput
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise BadInput("torch finds no CUDA device", where="device", fix="set `device: cpu` or `auto`")
+    if name == "cpu" and precision == "float32":
+        return Device(torch.device("cpu"))
+    try:
+        from accelerate import Accelerator
+    except ImportError as error:
+        raise BadInput(
+            "devices other than the CPU, and precisions other than float32, need accelerate",
+            where="device",
+            fix='pip install "atlas-topoencoder[accelerate]"',
+        ) from error
+    mixed = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}[precision]
+    accelerator = Accelerator(mixed_precision=mixed, cpu=name == "cpu")
+    return Device(accelerator.device, accelerator)
+
+
+def encode_rows(
+    model: TopoEncoder, dataset: Dataset, rows: np.ndarray, device: torch.device, chunk: int = 1024
+) -> Iterator[tuple[torch.Tensor, Encoding]]:
+    """Yield examples and their encodings, without gradients, a chunk at a time."""
+    for start in range(0, len(rows), chunk):
+        x = torch.from_numpy(dataset.take(rows[start : start + chunk])).to(device)
+        with torch.no_grad():
+            yield x, model.encode(x)
+
+
+@define(eq=False)
+class Training:
+    """A model, what is trained beside it, and where they are in their schedule.
+
+    Attributes:
+        model: Being trained.
+        companions: Parameters of loss terms.
+        objective: Terms and weights.
+        schedule: Of the steps.
+        dataset: Where batches come from.
+        order: Which rows each step sees.
+        views: How views differ.
+        random: Of this training.
+        device: Where it computes.
+        step: Steps done.
+    """
+
+    model: TopoEncoder
+    companions: Companions
+    objective: Objective
+    schedule: Schedule
+    dataset: Dataset
+    order: BatchOrder
+    views: Views
+    random: RandomStreams
+    device: Device
+    step: int = 0
+    optimizer: torch.optim.Optimizer = field(init=False)
+    _warmup: Objective = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Move the parameters to the device and make their optimiser."""
+        self.model.to(self.device.device)
+        self.companions.to(self.device.device)
+        self.optimizer = torch.optim.AdamW(
+            self.parameters(),
+            lr=self.schedule.learning_rate,
+            weight_decay=self.schedule.weight_decay,
+            fused=True,
+        )
+        if self.device.accelerator is not None:
+            self.optimizer = self.device.accelerator.prepare_optimizer(self.optimizer)
+        active = self.objective.active
+        kept = [self.objective.terms[name] for name in _WARMUP_TERMS if name in active]
+        self._warmup = Objective(kept, {t.name: active[t.name] for t in kept}) if kept else self.objective
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """Parameters of the model and its companions, in a fixed order."""
+        return [*self.model.parameters(), *self.companions.parameters()]
+
+    @property
+    def warming_up(self) -> bool:
+        """Whether the next step decodes the point before quantisation, and reconstructs alone."""
+        return self.step < self.schedule.warmup
+
+    @property
+    def now(self) -> Objective:
+        """What the next step descends."""
+        return self._warmup if self.warming_up else self.objective
+
+    def outputs(self) -> ModelOutputs:
+        """Return what the loss terms read in the next step, with its graph."""
+        step = self.step
+        rows = self.order.rows_of(step)
+        plain = torch.from_numpy(self.dataset.take(rows)).to(self.device.device)
+        x = plain
+        if self.schedule.train_on_views:
+            x = self.views.draw(plain, self.random.generator("view of input", step))
+        if self.warming_up:
+            encoding = self.model.encode(x)
+            decoding = self.model.decode(encoding.v)
+        else:
+            encoding, decoding = self.model(x)
+        views = {}
+        if _VIEW_TERMS & set(self.now.active):
+            seen = self.views.draw(plain, self.random.generator("view", step))
+            views["view"] = self.model.encode(seen)
+        labels = self.dataset.labels_of(rows)
+        return ModelOutputs(
+            x=x,
+            encoding=encoding,
+            decoding=decoding,
+            model=self.model,
+            labels=None if labels is None else torch.from_numpy(labels).to(self.device.device),
+            views=views,
+            companions=self.companions,
+        )
+
+    def advance(self) -> ObjectiveValue:
+        """Take one step and return the objective's value before it; nothing is read from the device."""
+        self._place()
+        rate = self.schedule.rate(self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        with self.device.autocast():
+            value = self.now({SLOT: self.outputs()})
+        self.optimizer.zero_grad(set_to_none=True)
+        self.device.backward(value.total)
+        if self.device.accelerator is not None:
+            self.device.accelerator.unscale_gradients()
+        torch.nn.utils.clip_grad_norm_(self.parameters(), self.schedule.clip)
+        self.optimizer.step()
+        self.model.refresh()
+        self.step += 1
+        return value
+
+    def gradient_norms(self) -> dict[str, float]:
+        """Return the norm of each active term's gradient, before its weight, on the next step's batch."""
+        value = self.now({SLOT: self.outputs()})
+        parameters = self.parameters()
+        norms = {}
+        for name, term in value.terms.items():
+            gradients = torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True)
+            found = [gradient.square().sum() for gradient in gradients if gradient is not None]
+            norms[name] = math.sqrt(float(torch.stack(found).sum())) if found else 0.0
+        return norms
+
+    def checked(self, value: ObjectiveValue) -> dict[str, float]:
+        """Return the value of each term as a number.
+
+        Raises:
+            InstrumentFailed: One is not finite.
+        """
+        figures = {name: float(term.detach()) for name, term in value.terms.items()}
+        bad = [name for name, figure in figures.items() if not math.isfinite(figure)]
+        if bad:
+            raise InstrumentFailed(
+                f"the loss term {bad[0]} is {figures[bad[0]]} at step {self.step}",
+                where=f"loss.{bad[0]}",
+                fix="lower the learning rate, or the term's weight",
+            )
+        return figures
+
+    def _place(self) -> None:
+        """Place charts and codes after the warm-up, and revive dead codes when it is time."""
+        schedule = self.schedule
+        first = self.step == schedule.warmup and schedule.placing != "none"
+        if not first and not schedule.revives(self.step):
+            return
+        picked = self.random.generator("placing", self.step).permutation(len(self.order.rows))
+        rows = self.order.rows[picked[:_PLACING_ROWS]]
+        seed = int(self.random.generator("placing seed", self.step).integers(2**31 - 1000))
+        if first:
+            found = [e.v for _, e in encode_rows(self.model, self.dataset, rows, self.device.device)]
+            place_charts(self.model, torch.cat(found), method=schedule.placing, seed=seed)
+        encodings = [e for _, e in encode_rows(self.model, self.dataset, rows, self.device.device)]
+        local, chart = torch.cat([e.local for e in encodings]), torch.cat([e.chart for e in encodings])
+        if first:
+            place_codes(self.model, local, chart, seed=seed)
+            moved = None
+        else:
+            moved = revive_codes(self.model, local, chart, torch.cat([e.code for e in encodings]))
+        self.model.refresh()
+        self._forget(first, moved)
+
+    def _forget(self, centres: bool, codes: list[tuple[int, int]] | None) -> None:
+        """Clear the optimiser's memory of what was put elsewhere; `codes` None for all."""
+        for router in {self.model.router, self.model.decoder_router} if centres else ():
+            for moment in self._moments(router.centers_tangent).values():
+                moment.zero_()
+        for moment in self._moments(self.model.quantiser.tangent).values():
+            for place in [slice(None)] if codes is None else codes:
+                moment[place] = 0
+
+    def _moments(self, parameter: torch.nn.Parameter) -> Mapping[str, torch.Tensor]:
+        state = self.optimizer.state.get(parameter, {})
+        return {name: state[name] for name in ("exp_avg", "exp_avg_sq") if name in state}
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return all tensors that the next step depends on, by name."""
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        tensors |= {f"companions.{name}": value for name, value in self.companions.state_dict().items()}
+        for number, parameter in enumerate(self.parameters()):
+            for name, value in self.optimizer.state.get(parameter, {}).items():
+                tensors[f"optimizer.{number}.{name}"] = value
+        return {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+
+    def restore(self, tensors: Mapping[str, torch.Tensor], step: int) -> None:
+        """Go on from what `state` returned after so many steps."""
+        for prefix, module in (("model.", self.model), ("companions.", self.companions)):
+            own = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+            module.load_state_dict(own)
+        for number, parameter in enumerate(self.parameters()):
+            prefix = f"optimizer.{number}."
+            own = {n.removeprefix(prefix): t.clone() for n, t in tensors.items() if n.startswith(prefix)}
+            if own:
+                kept = {n: t if n == "step" else t.to(parameter.device) for n, t in own.items()}
+                self.optimizer.state[parameter] = kept
+        self.step = step
