@@ -51,7 +51,8 @@ class Schedule:
             after which charts and codes are placed.
         placing: `k-means`, `ward`, or `none` to leave charts and codes as they were drawn.
         revive_every: Steps between revivals of dead codes; 0 for none. None in the last fifth.
-        train_on_views: Whether a view of the example is encoded and reconstructed in its place.
+        denoise: Whether the warm-up reconstructs an example from a view of it, so that views come to lie
+            together before charts are placed.
     """
 
     steps: int
@@ -62,7 +63,7 @@ class Schedule:
     warmup: int
     placing: str
     revive_every: int
-    train_on_views: bool
+    denoise: bool
 
     def rate(self, step: int) -> float:
         """Return the learning rate of a step."""
@@ -209,21 +210,21 @@ class Training:
         step = self.step
         rows = self.order.rows_of(step)
         plain = torch.from_numpy(self.dataset.take(rows)).to(self.device.device)
-        x = plain
-        if self.schedule.train_on_views:
-            x = self.views.draw(plain, self.random.generator("view of input", step))
         if self.warming_up:
-            encoding = self.model.encode(x)
+            shown = plain
+            if self.schedule.denoise:
+                shown = self.views.draw(plain, self.random.generator("view of input", step))
+            encoding = self.model.encode(shown)
             decoding = self.model.decode(encoding.v)
         else:
-            encoding, decoding = self.model(x)
+            encoding, decoding = self.model(plain)
         views = {}
         if _VIEW_TERMS & set(self.now.active):
             seen = self.views.draw(plain, self.random.generator("view", step))
             views["view"] = self.model.encode(seen)
         labels = self.dataset.labels_of(rows)
         return ModelOutputs(
-            x=x,
+            x=plain,
             encoding=encoding,
             decoding=decoding,
             model=self.model,
