@@ -56,7 +56,7 @@ class Architecture:
     soft_equivariant: bool = False
     texture: bool = True
     routing: str = field(default="soft", validator=in_(ROUTINGS))
-    lipschitz: float = field(default=1.0, validator=gt(0.0))
+    lipschitz: float = field(default=4.0, validator=gt(0.0))
     max_radius: float = field(default=6.0, validator=gt(0.0))
 
     def __attrs_post_init__(self) -> None:

@@ -10,6 +10,7 @@ from torch import nn
 from atlas_topoencoder.architecture import Architecture
 from atlas_topoencoder.geometry import logmap0
 from atlas_topoencoder.outputs import Decoding
+from atlas_topoencoder.points import Point, point
 from atlas_topoencoder.router import Router, Routing
 from atlas_topoencoder.spectral import NormGatedGELU, SpectralLinear
 
@@ -30,12 +31,12 @@ class Decoder(nn.Module):
         self.shape = architecture.shape
         outputs = math.prod(self.shape)
         self.project = SpectralLinear(latent, hidden, stack=architecture.charts, bound=bound)
-        self.gate = NormGatedGELU(hidden, 1)
+        self.gate = NormGatedGELU(hidden)
         self.render = nn.Sequential(
             SpectralLinear(hidden, hidden, bound=bound),
-            NormGatedGELU(hidden, 1),
+            NormGatedGELU(hidden),
             SpectralLinear(hidden, hidden, bound=bound),
-            NormGatedGELU(hidden, 1),
+            NormGatedGELU(hidden),
             SpectralLinear(hidden, outputs, bound=bound),
         )
         self.skip = SpectralLinear(hidden, outputs, bound=bound)
@@ -47,14 +48,15 @@ class Decoder(nn.Module):
     def forward(
         self,
         router: Router,
+        centers: Point,
         z_geo: torch.Tensor,
         z_tex: torch.Tensor | None = None,
         weights: torch.Tensor | None = None,
     ) -> Decoding:
-        """Decode `[B, D]`; routed by `router` where no `weights` `[B, N_c]` are given."""
+        """Decode `[B, D]`; routed by `router` and its centres where no `weights` `[B, N_c]` are given."""
         scores, probabilities = None, weights
         if weights is None:
-            routing: Routing = router(z_geo)
+            routing: Routing = router(point(z_geo), centers)
             scores, probabilities, weights = routing.scores, routing.probabilities, routing.weights
         assert probabilities is not None
         charts = self.gate(self.project(logmap0(z_geo)))

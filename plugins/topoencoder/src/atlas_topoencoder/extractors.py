@@ -86,9 +86,9 @@ def make_extractor(architecture: Architecture) -> nn.Module:
         return nn.Sequential(
             nn.Flatten(),
             SpectralLinear(inputs, hidden, bound=bound),
-            NormGatedGELU(hidden, 1),
+            NormGatedGELU(hidden),
             SpectralLinear(hidden, hidden, bound=bound),
-            NormGatedGELU(hidden, 1),
+            NormGatedGELU(hidden),
         )
     layers: list[nn.Module] = []
     channels, height, width = architecture.shape

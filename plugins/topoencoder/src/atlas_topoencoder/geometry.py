@@ -15,6 +15,8 @@ import math
 
 import torch
 
+from atlas_topoencoder import points
+
 __all__ = [
     "chord",
     "christoffel",
@@ -22,7 +24,6 @@ __all__ = [
     "distance",
     "expmap",
     "expmap0",
-    "expmap0_within",
     "gyration",
     "hyperboloid",
     "logmap",
@@ -37,17 +38,9 @@ __all__ = [
     "transport",
 ]
 
-_SMALLEST_CHORD = 1e-24
-"""Under it `sqrt` is not differentiated: its second derivative would overflow in float32."""
-
 
 def _sq_norm(x: torch.Tensor) -> torch.Tensor:
     return (x * x).sum(-1, keepdim=True)
-
-
-def _norm(x: torch.Tensor) -> torch.Tensor:
-    """Norm `[..., 1]`, with a zero gradient at 0; even functions of it lose less than a rounding there."""
-    return _sq_norm(x).clamp_min(torch.finfo(x.dtype).eps / 10).sqrt()
 
 
 def conformal_factor(z: torch.Tensor) -> torch.Tensor:
@@ -57,53 +50,31 @@ def conformal_factor(z: torch.Tensor) -> torch.Tensor:
 
 def mobius_add(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Return the Möbius sum of two points, `[..., D]`."""
-    total = x + y
-    sq_total = _sq_norm(total)
-    shrink = 1 - _sq_norm(x)
-    return (shrink * total + sq_total * x) / (shrink * (1 - _sq_norm(y)) + sq_total)
+    return points.plus(points.point(x), points.point(y)).z
 
 
 def mobius_difference(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Return `(-x) + y`, the point y seen from x, `[..., D]`."""
-    gap = y - x
-    sq_gap = _sq_norm(gap)
-    shrink = 1 - _sq_norm(x)
-    return (shrink * gap - sq_gap * x) / (shrink * (1 - _sq_norm(y)) + sq_gap)
+    return points.minus(points.point(x), points.point(y)).z
 
 
 def expmap0(v: torch.Tensor) -> torch.Tensor:
     """Return the exponential of a tangent vector at the origin, `tanh(|v|) v / |v|`."""
-    norm = _norm(v)
-    return norm.tanh() / norm * v
-
-
-def expmap0_within(v: torch.Tensor, max_radius: float) -> torch.Tensor:
-    """Return `expmap0` of `v` with its length `n` squashed to `T tanh(n / T)`, `T = max_radius / 2`.
-
-    Every vector lands within the hyperbolic radius `max_radius`, and none loses its radial gradient by it.
-    """
-    norm = _norm(v)
-    bound = max_radius / 2
-    return (bound * (norm / bound).tanh()).tanh() / norm * v
+    return points.exp0(v).z
 
 
 def logmap0(y: torch.Tensor) -> torch.Tensor:
     """Return the tangent vector at the origin that `expmap0` maps to `y`, `atanh(|y|) y / |y|`."""
-    norm = _norm(y)
+    norm = points.norm_of(y)
     return norm.atanh() / norm * y
 
 
 def logmap0_difference(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Return `logmap0((-x) + y)`, `[..., D]`: y seen from x, in the frame of the origin.
 
-    Its norm is half the distance. With `u = chord(x, y)`, the Möbius difference and the logarithm
-    collapse to `asinh(sqrt u) / sqrt(u (1 + u)) * ((y - x) / (1 - |y|^2) - u x)`, in which nothing cancels.
+    Its norm is half the distance, and nothing in its closed form cancels.
     """
-    gap = y - x
-    shrink = 1 - _sq_norm(y)
-    u = _sq_norm(gap) / (shrink * (1 - _sq_norm(x)))
-    bounded = u.clamp_min(torch.finfo(x.dtype).eps / 10)
-    return bounded.sqrt().asinh() * (bounded * (1 + bounded)).rsqrt() * (gap / shrink - u * x)
+    return points.log0_difference(points.point(x), points.point(y))
 
 
 def expmap(x: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
@@ -118,14 +89,12 @@ def logmap(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 def chord(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Return `sinh(d / 2)^2` of the distance d, `|x - y|^2 / ((1 - |x|^2)(1 - |y|^2))`, `[...]`."""
-    shrink = (1 - (x * x).sum(-1)) * (1 - (y * y).sum(-1))
-    gap = x - y
-    return (gap * gap).sum(-1) / shrink
+    return points.chord(points.point(x), points.point(y)).squeeze(-1)
 
 
 def distance(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Return the distance of two points, `[...]`; its gradient is 0 where they coincide."""
-    return 2 * chord(x, y).clamp_min(_SMALLEST_CHORD).sqrt().asinh()
+    return 2 * chord(x, y).clamp_min(points.SMALLEST_CHORD).sqrt().asinh()
 
 
 def sq_distance(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -135,26 +104,17 @@ def sq_distance(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 def pairwise_distance(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Return the distances of `[B, D]` to `[N, D]`, `[B, N]`, from differences, which stay exact."""
-    gap = x.unsqueeze(1) - y
-    shrink = (1 - _sq_norm(x)) * (1 - (y * y).sum(-1))
-    return 2 * ((gap * gap).sum(-1) / shrink).clamp_min(_SMALLEST_CHORD).sqrt().asinh()
+    return points.pairwise_distance(points.point(x), points.point(y))
 
 
 def hyperboloid(z: torch.Tensor) -> torch.Tensor:
     """Return the point of the hyperboloid at `z`, `[..., D + 1]`, its time coordinate first."""
-    sq = _sq_norm(z)
-    return torch.cat((1 + sq, 2 * z), -1) / (1 - sq)
+    return points.hyperboloid(points.point(z))
 
 
 def pairwise_chord(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Return `chord` of `[B, D]` to `[N, D]`, `[B, N]`, by one matrix product of hyperboloid coordinates.
-
-    Its rounding is absolute, about eps times the product of the time coordinates, and may make it
-    negative: it serves to choose the nearest of many points, not to measure small distances.
-    """
-    sq = _sq_norm(y)
-    mirrored = torch.cat((1 + sq, -2 * y), -1) / (1 - sq)
-    return (hyperboloid(x) @ mirrored.mT - 1) / 2
+    """Return `chord` of `[B, D]` to `[N, D]`, `[B, N]`, by one matrix product, with absolute rounding."""
+    return points.pairwise_chord(points.point(x), points.point(y))
 
 
 def gyration(x: torch.Tensor, y: torch.Tensor, v: torch.Tensor) -> torch.Tensor:

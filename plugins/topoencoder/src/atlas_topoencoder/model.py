@@ -9,16 +9,10 @@ from atlas.randomness import RandomStreams
 from atlas_topoencoder.architecture import Architecture
 from atlas_topoencoder.decoder import Decoder
 from atlas_topoencoder.extractors import make_extractor
-from atlas_topoencoder.geometry import (
-    expmap0,
-    expmap0_within,
-    logmap0_difference,
-    mobius_add,
-    mobius_difference,
-    project,
-)
+from atlas_topoencoder.geometry import expmap0, project
 from atlas_topoencoder.jump import FactorizedJumpOperator
 from atlas_topoencoder.outputs import Decoding, Encoding
+from atlas_topoencoder.points import Point, exp0, log0_difference, minus, plus, point
 from atlas_topoencoder.quantiser import Codebook, StructureFilter, straight_through
 from atlas_topoencoder.router import Router, make_router
 from atlas_topoencoder.spectral import SpectralLinear, refresh_spectral
@@ -38,7 +32,17 @@ def compose(c_bar: torch.Tensor, z_q: torch.Tensor, z_n: torch.Tensor, max_radiu
         z_n: Nuisance, `[B, D]`, tangent.
         max_radius: Of the result.
     """
-    return project(mobius_add(c_bar, mobius_add(z_q, expmap0(z_n))), max_radius)
+    return _compose(point(c_bar), point(z_q), z_n, max_radius)
+
+
+def _compose(c_bar: Point, z_q: Point, z_n: torch.Tensor, max_radius: float) -> torch.Tensor:
+    return project(plus(c_bar, plus(z_q, exp0(z_n))).z, max_radius)
+
+
+def _joined(charts: Point, blend: Point) -> Point:
+    """Return the codes of the charts `[B, N_c, D]` and their blend `[B, D]` as `[B, N_c + 1, D]`."""
+    last = blend.at(1)
+    return Point(torch.cat((charts.z, last.z), 1), torch.cat((charts.complement, last.complement), 1))
 
 
 class TopoEncoder(nn.Module):
@@ -80,52 +84,58 @@ class TopoEncoder(nn.Module):
 
     def forward(self, x: torch.Tensor) -> tuple[Encoding, Decoding]:
         """Encode and decode examples `[B, *shape]`."""
-        encoding = self.encode(x)
-        return encoding, self.decode(encoding.z_geo, encoding.z_tex)
+        centers = exp0(self.router.centers_tangent)
+        encoding = self._encode(x, centers)
+        if self.own_decoder_router is not None:
+            centers = exp0(self.own_decoder_router.centers_tangent)
+        return encoding, self._decode(encoding.z_geo, encoding.z_tex, None, centers)
 
     def encode(self, x: torch.Tensor) -> Encoding:
         """Encode examples `[B, *shape]`. Source: seed 002, section 0.2."""
+        return self._encode(x, exp0(self.router.centers_tangent))
+
+    def _encode(self, x: torch.Tensor, centers: Point) -> Encoding:
         radius = self.architecture.max_radius
         features = self.extractor(x)
-        v = expmap0_within(self.value(features), radius)
-        routing = self.router(v, features)
+        v = exp0(self.value(features), radius)
+        routing = self.router(v, centers, features)
         weights = routing.weights
         centers_tangent = self.router.centers_tangent
-        c_bar = expmap0(weights @ centers_tangent)
-        local = mobius_difference(c_bar, v)
+        c_bar = exp0(weights @ centers_tangent)
+        local = minus(c_bar, v)
         quantised = self.quantiser(local)
-        z_q_charts = expmap0(quantised.z_q_tangent)
         row = weights.unsqueeze(1)
-        z_q = expmap0((row @ quantised.z_q_tangent).squeeze(1))
-        residual_charts = logmap0_difference(z_q_charts.detach(), local.unsqueeze(1))
+        z_q = exp0((row @ quantised.z_q_tangent).squeeze(1))
+        residuals = log0_difference(_joined(quantised.z_q, z_q).detach(), local.at(1))
+        residual_charts, residual = torch.split(residuals, [weights.shape[1], 1], 1)
         z_n_charts = self.structure_filter(residual_charts)
         z_n = (row @ z_n_charts).squeeze(1)
-        z_tex = logmap0_difference(z_q.detach(), local) - z_n
+        z_tex = residual.squeeze(1) - z_n
         z_q_st = straight_through(local, z_q)
         return Encoding(
             features=features,
-            v=v,
+            v=v.z,
             scores=routing.scores,
             probabilities=routing.probabilities,
             weights=weights,
             chart=routing.chart,
-            centers=expmap0(centers_tangent),
+            centers=centers.z,
             centers_tangent=centers_tangent,
-            c_bar=c_bar,
-            local=local,
+            c_bar=c_bar.z,
+            local=local.z,
             code_chords=quantised.chords,
             metric_sq_distances=quantised.metric_sq_distances,
             codebook=quantised.points,
             codebook_tangent=self.quantiser.tangent,
             codes=quantised.codes,
-            z_q_charts=z_q_charts,
-            z_q=z_q,
-            z_q_st=z_q_st,
+            z_q_charts=quantised.z_q.z,
+            z_q=z_q.z,
+            z_q_st=z_q_st.z,
             residual_charts=residual_charts,
             z_n_charts=z_n_charts,
             z_n=z_n,
             z_tex=z_tex,
-            z_geo=compose(c_bar, z_q_st, z_n, radius),
+            z_geo=_compose(c_bar, z_q_st, z_n, radius),
         )
 
     def decode(
@@ -138,7 +148,12 @@ class TopoEncoder(nn.Module):
             z_tex: Texture, `[B, D]`; left out where None.
             weights: Of the charts, `[B, N_c]`; the router's where None.
         """
-        decoding: Decoding = self.decoder(self.decoder_router, z_geo, z_tex, weights)
+        return self._decode(z_geo, z_tex, weights, exp0(self.decoder_router.centers_tangent))
+
+    def _decode(
+        self, z_geo: torch.Tensor, z_tex: torch.Tensor | None, weights: torch.Tensor | None, centers: Point
+    ) -> Decoding:
+        decoding: Decoding = self.decoder(self.decoder_router, centers, z_geo, z_tex, weights)
         return decoding
 
     def decode_codes(self, chart: torch.Tensor, code: torch.Tensor) -> Decoding:

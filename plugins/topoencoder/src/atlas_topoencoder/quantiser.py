@@ -8,25 +8,19 @@ from torch import nn
 from torch.nn import functional
 
 from atlas_topoencoder.architecture import Architecture
-from atlas_topoencoder.geometry import (
-    expmap0,
-    logmap0_difference,
-    mobius_add,
-    mobius_difference,
-    pairwise_chord,
-)
+from atlas_topoencoder.points import Point, exp0, log0_difference, minus, pairwise_chord, plus
 from atlas_topoencoder.spectral import NormGatedGELU, SpectralLinear
 
 __all__ = ["Codebook", "Quantised", "SoftEquivariantMetric", "StructureFilter", "straight_through"]
 
 
-def straight_through(local: torch.Tensor, z_q: torch.Tensor) -> torch.Tensor:
-    """Return `z_q` with the gradient of `local`, `[B, D]`.
+def straight_through(local: Point, z_q: Point) -> Point:
+    """Return the value of `z_q` with the gradient of `local`.
 
     It is `local + sg((-local) + z_q)` in the Möbius sense, by left cancellation; neither the codebook nor
     the weights of `z_q` get a gradient.
     """
-    return mobius_add(local, mobius_difference(local, z_q).detach())
+    return plus(local, minus(local, z_q).detach())
 
 
 @frozen
@@ -39,6 +33,7 @@ class Quantised:
         points: The codes in the ball, `[N_c, K, D]`.
         codes: The nearest of each chart, `[B, N_c]` int64.
         z_q_tangent: Logarithms of those, live, `[B, N_c, D]`.
+        z_q: Those, live, `[B, N_c, D]`.
     """
 
     chords: torch.Tensor
@@ -46,6 +41,7 @@ class Quantised:
     points: torch.Tensor
     codes: torch.Tensor
     z_q_tangent: torch.Tensor
+    z_q: Point
 
 
 class SoftEquivariantMetric(nn.Module):
@@ -91,30 +87,37 @@ class Codebook(nn.Module):
         self.register_buffer("first", torch.arange(0, shape[0] * shape[1], shape[1]), persistent=False)
         self.first: torch.Tensor
 
-    def forward(self, local: torch.Tensor) -> Quantised:
+    def forward(self, local: Point) -> Quantised:
         """Find the nearest code of every chart to local points `[B, D]` of the ball."""
-        charts, codes, _ = self.tangent.shape
+        charts, codes, latent = self.tangent.shape
         flat = self.tangent.flatten(0, 1)
-        points = expmap0(flat)
+        points = exp0(flat)
         chords = pairwise_chord(local, points).view(-1, charts, codes)
         lengths = None
         if self.metric is not None:
-            delta = logmap0_difference(points.view(charts, 1, codes, -1), local.unsqueeze(1))
+            delta = log0_difference(
+                Point(points.z.view(charts, 1, codes, -1), points.complement.view(charts, 1, codes, 1)),
+                local.at(1),
+            )
             mapped = self.metric(delta.flatten(1, 2)).view_as(delta)
             lengths = (mapped * mapped).sum(-1).transpose(0, 1)
         nearest = (chords if lengths is None else lengths).argmin(-1)
-        winners = functional.embedding(nearest + self.first, flat)
-        return Quantised(chords, lengths, points.view_as(self.tangent), nearest, winners)
+        table = torch.cat((flat, points.z, points.complement), 1)
+        winners = functional.embedding(nearest + self.first, table)
+        tangent, z, complement = torch.split(winners, [latent, latent, 1], -1)
+        return Quantised(
+            chords, lengths, points.z.view_as(self.tangent), nearest, tangent, Point(z, complement)
+        )
 
 
 class StructureFilter(nn.Module):
-    """Takes the nuisance out of a residual: a gate on its norm between two bounded linear maps."""
+    """Takes the nuisance out of a residual: a gate on norms between two bounded linear maps."""
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         latent, bound = architecture.latent, architecture.lipschitz
         self.inner = SpectralLinear(latent, latent, bound=bound)
-        self.gate = NormGatedGELU(latent, latent)
+        self.gate = NormGatedGELU(latent)
         self.outer = SpectralLinear(latent, latent, bound=bound)
 
     def forward(self, residual: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from atlas_topoencoder.architecture import Architecture
-from atlas_topoencoder.geometry import expmap0, pairwise_distance
+from atlas_topoencoder.points import Point, pairwise_distance
 
 __all__ = ["AttentionRouter", "CovariantRouter", "Router", "Routing", "make_router"]
 
@@ -66,15 +66,16 @@ class CovariantRouter(nn.Module):
         self.feature_query = nn.Linear(architecture.hidden, latent, bias=False)
         self.center_key = nn.Linear(latent, latent, bias=False)
 
-    def forward(self, z: torch.Tensor, features: torch.Tensor | None = None) -> Routing:
-        """Route points `[B, D]` of the ball, with their features `[B, H]` where there are any."""
+    def forward(self, at: Point, centers: Point, features: torch.Tensor | None = None) -> Routing:
+        """Route `[B, D]` among centres `[N_c, D]`, with the features `[B, H]` where there are any."""
+        z = at.z
         root = math.sqrt(z.shape[-1])
         quadratic = (z.unsqueeze(-1) * z.unsqueeze(-2)).flatten(1)
         query = self.position_query(z) + self.quadratic_query(quadratic)
         if features is not None:
             query = query + self.feature_query(features)
-        shrink = 1 - (z * z).sum(-1, keepdim=True)
-        by_distance = pairwise_distance(z, expmap0(self.centers_tangent)) / (shrink * (-root / 2))
+        distances = pairwise_distance(at, centers)
+        by_distance = distances / (at.complement * (-root / 2))
         keys = self.center_key(self.centers_tangent)
         scores = torch.addmm(by_distance, query, keys.mT, alpha=_CORRECTION / root)
         return _blend(scores, self.routing)
@@ -97,10 +98,10 @@ class AttentionRouter(nn.Module):
         self.position_key = nn.Linear(latent, latent)
         self.norm = nn.LayerNorm(latent)
 
-    def forward(self, z: torch.Tensor, features: torch.Tensor | None = None) -> Routing:
-        """Route points `[B, D]` of the ball, by their features `[B, H]` where there are any."""
-        key = self.norm(self.position_key(z) if features is None else self.feature_key(features))
-        return _blend(key @ self.queries.mT / math.sqrt(z.shape[-1]), self.routing)
+    def forward(self, at: Point, centers: Point, features: torch.Tensor | None = None) -> Routing:
+        """Route `[B, D]`, by the features `[B, H]` where there are any; the centres are not read."""
+        key = self.norm(self.position_key(at.z) if features is None else self.feature_key(features))
+        return _blend(key @ self.queries.mT / math.sqrt(key.shape[-1]), self.routing)
 
 
 Router = CovariantRouter | AttentionRouter

@@ -9,14 +9,17 @@ is a smooth function of the weights themselves, as a curvature needs.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 __all__ = ["NormGatedGELU", "SpectralLinear", "refresh_spectral"]
+
+_GELU_SLOPE = 1.702
+_LARGEST_BUNDLE = 8
+"""Of the gate; measured on digits, 2 to 8 do as well as single features, 16 worse."""
 
 
 class SpectralLinear(nn.Module):
@@ -53,58 +56,56 @@ class SpectralLinear(nn.Module):
 
 
 class NormGatedGELU(nn.Module):
-    """Scales bundles of features by a gate on their norm, `x gelu(|x| + b) / |x|`.
+    """Scales bundles of features by a gate on their norm, `x sigmoid(1.702 |x| + b)`.
 
-    The norm of a bundle passes through GELU and its direction stays, so the map commutes with every
-    rotation of a bundle, and by GELU's slope of at most 1.13 it hardly expands. A bundle of one has no
-    direction but its sign, and keeping that would leave an odd and nearly linear map: it is gated by its
-    value, which is GELU itself.
+    The sigmoid is the usual approximation of the normal distribution function in GELU, `x Phi(x)`
+    (Hendrycks and Gimpel 2016, section 2). The gate commutes with every rotation of a bundle, never
+    lengthens one, and is differentiable at 0.
 
     Args:
-        width: Size of the last dimension.
-        bundle: Features of a bundle; divides `width`.
+        width: Size of the last dimension; bundles have its largest divisor up to 8.
     """
 
-    def __init__(self, width: int, bundle: int) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.bundle = bundle
-        self.bias = nn.Parameter(torch.zeros(width // bundle, 1))
+        self.bundle = next(size for size in range(_LARGEST_BUNDLE, 0, -1) if width % size == 0)
+        self.bias = nn.Parameter(torch.zeros(width // self.bundle, 1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Gate `[..., width]`."""
-        if self.bundle == 1:
-            return functional.gelu(x + self.bias.squeeze(-1))
         bundles = x.view(*x.shape[:-1], -1, self.bundle)
-        norm = (bundles * bundles).sum(-1, keepdim=True).clamp_min(1e-12).sqrt()
-        gated: torch.Tensor = bundles * (functional.gelu(norm + self.bias) / norm)
+        norm = torch.linalg.vector_norm(bundles, dim=-1, keepdim=True)
+        gated: torch.Tensor = bundles * torch.add(self.bias, norm, alpha=_GELU_SLOPE).sigmoid()
         return gated.view_as(x)
 
 
+def _lengths(columns: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    """Return the norm of each column of `[maps, size, 1]`, `[maps, 1, 1]`, never 0."""
+    norms = [torch.linalg.vector_norm(column, dim=1, keepdim=True) for column in columns]
+    torch._foreach_clamp_min_(norms, 1e-30)
+    return tuple(norms)
+
+
 @torch.no_grad()
-def refresh_spectral(layers: Iterable[SpectralLinear], iterations: int = 1) -> None:
+def refresh_spectral(layers: Sequence[SpectralLinear], iterations: int = 1) -> None:
     """Scale every map of greater spectral norm than its bound back onto it, in place.
 
-    The norm is that of power iteration, continued from the last call's vectors; layers of one shape are
-    iterated together. It never exceeds the true norm, and trails it by what one step of an optimiser
-    changes.
+    The norm is that of power iteration, continued from the last call's vectors. It never
+    exceeds the true norm, and trails it by what one step of an optimiser changes.
 
     Args:
         layers: Of one model.
         iterations: Steps of power iteration.
     """
-    groups: dict[tuple[int, ...], list[SpectralLinear]] = defaultdict(list)
-    for layer in layers:
-        groups[tuple(layer.matrices().shape[1:])].append(layer)
-    for group in groups.values():
-        stacked = torch.cat([layer.matrices() for layer in group])
-        left = torch.cat([layer.left for layer in group]).unsqueeze(-1)
-        for _ in range(iterations):
-            right = functional.normalize(stacked.mT @ left, dim=1)
-            image = stacked @ right
-            norm = image.norm(dim=1, keepdim=True)
-            left = image / norm.clamp_min(1e-12)
-        bounds = torch.cat([norm.new_full((len(layer.left),), layer.bound) for layer in group])
-        scales = (bounds.view(-1, 1, 1) / norm).clamp_max(1.0)
-        sizes = [len(layer.left) for layer in group]
-        torch._foreach_copy_([layer.left for layer in group], list(torch.split(left.squeeze(-1), sizes)))
-        torch._foreach_mul_([layer.matrices() for layer in group], list(torch.split(scales, sizes)))
+    maps = [layer.matrices() for layer in layers]
+    lefts = [layer.left.unsqueeze(-1) for layer in layers]
+    for _ in range(iterations):
+        rights = [torch.bmm(matrix.mT, left) for matrix, left in zip(maps, lefts, strict=True)]
+        images = [torch.bmm(matrix, right) for matrix, right in zip(maps, rights, strict=True)]
+        lengths = _lengths(images)
+        lefts = list(torch._foreach_div(images, lengths))
+    scales = torch._foreach_div(_lengths(rights), lengths)
+    torch._foreach_mul_(scales, [layer.bound for layer in layers])
+    torch._foreach_clamp_max_(scales, 1.0)
+    torch._foreach_mul_(maps, scales)
+    torch._foreach_copy_([layer.left.unsqueeze(-1) for layer in layers], lefts)

@@ -1,18 +1,21 @@
-"""Initial weights of a TopoEncoder, each tensor drawn from a stream of its own."""
+"""Initial weights of a TopoEncoder, each tensor drawn from a stream of its own, and their fit to data."""
 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
 
 from atlas.randomness import RandomStreams
-from atlas_topoencoder.quantiser import StructureFilter
 from atlas_topoencoder.spectral import SpectralLinear
 
-__all__ = ["draw_weights", "repelled_directions"]
+if TYPE_CHECKING:
+    from atlas_topoencoder.model import TopoEncoder
+
+__all__ = ["draw_weights", "repelled_directions", "standardise"]
 
 _CENTER_LENGTH = 0.5
 """Of the tangent vector of an initial chart centre."""
@@ -43,28 +46,25 @@ def _orthogonal(rows: int, columns: int, generator: np.random.Generator) -> np.n
 def draw_weights(model: nn.Module, random: RandomStreams) -> None:
     """Draw every parameter of a TopoEncoder in place; on the CPU, in float64, each from its own stream.
 
-    Spectral maps begin orthogonal, at the bound of norm 1; other maps uniform within the inverse root of
-    what they read; the quadratic form of a router small; centres and codes in repelled directions. The
-    structure filter's second map begins as the transpose of its first, so that the nuisance begins as a
-    shrunken residual and not as a turned one.
+    The structure filter begins as the identity, so that the nuisance begins as a shrunken residual and not
+    as a turned one; other spectral maps begin orthogonal, of norm 1; other maps uniform within the inverse
+    root of what they read; centres and codes in repelled directions.
     """
     for name, module in model.named_modules():
         for own, parameter in module.named_parameters(recurse=False):
             generator = random.generator("initial weights", name=f"{name}.{own}")
-            value = _draw(module, own, tuple(parameter.shape), generator)
+            value = _draw(name, module, own, tuple(parameter.shape), generator)
             if value is not None:
                 with torch.no_grad():
                     parameter.copy_(torch.from_numpy(np.ascontiguousarray(value)))
-    for module in model.modules():
-        if isinstance(module, StructureFilter):
-            with torch.no_grad():
-                module.outer.weight.copy_(module.inner.weight.mT)
 
 
 def _draw(
-    module: nn.Module, name: str, shape: tuple[int, ...], generator: np.random.Generator
+    owner: str, module: nn.Module, name: str, shape: tuple[int, ...], generator: np.random.Generator
 ) -> np.ndarray | None:
     """Return the initial value of a parameter, or None for one that keeps the value it was made with."""
+    if isinstance(module, SpectralLinear) and name == "weight" and owner.startswith("structure_filter"):
+        return np.eye(shape[0])
     if isinstance(module, SpectralLinear) and name == "weight":
         maps, outputs = module.left.shape
         return np.concatenate([_orthogonal(outputs, shape[1], generator) for _ in range(maps)])
@@ -78,3 +78,24 @@ def _draw(
         bound = 1 / math.sqrt(fan_in)
         return generator.uniform(-bound, bound, shape)
     return None
+
+
+@torch.no_grad()
+def standardise(model: TopoEncoder, x: torch.Tensor) -> None:
+    """Fit the first and last offsets and the latent scale to data, before the first step of training.
+
+    The reconstruction begins at the mean of the data; latent points begin centred at the origin, at a mean
+    tangent length of 1. Without it they begin in one direction from the origin, far out, in one chart.
+
+    Args:
+        model: Changed in place.
+        x: Examples `[N, *shape]`, some hundreds or more.
+    """
+    last = model.decoder.render[-1]
+    assert isinstance(last, SpectralLinear) and last.bias is not None
+    last.bias.copy_(x.mean(0).flatten())
+    value = model.value(model.extractor(x))
+    centre = value.mean(0)
+    scale = 1 / torch.linalg.vector_norm(value - centre, dim=1).mean().clamp_min(1e-6)
+    model.value.weight.mul_(scale)
+    model.value.bias.copy_((model.value.bias - centre) * scale)

@@ -1,0 +1,141 @@
+"""Points of the Poincaré ball with their complements `1 - |z|^2`, which no operation has to recompute.
+
+Near the boundary the complement is the small difference of near equals, and whoever squares `z` again
+loses its digits. Each operation here has it in closed form: `1 - |exp0(v)|^2 = sech(|v|)^2`, and for a
+Möbius sum the product of the complements over the denominator.
+"""
+
+from __future__ import annotations
+
+import torch
+from attrs import frozen
+
+__all__ = [
+    "SMALLEST_CHORD",
+    "Point",
+    "chord",
+    "exp0",
+    "hyperboloid",
+    "log0_difference",
+    "minus",
+    "norm_of",
+    "pairwise_chord",
+    "pairwise_distance",
+    "plus",
+    "point",
+]
+
+SMALLEST_CHORD = 1e-24
+"""Under it a root is not differentiated: its second derivative would overflow in float32."""
+
+
+@frozen
+class Point:
+    """A point, or a batch of them.
+
+    Attributes:
+        z: `[..., D]`, in the ball.
+        complement: `1 - |z|^2`, `[..., 1]`, positive.
+    """
+
+    z: torch.Tensor
+    complement: torch.Tensor
+
+    def at(self, dim: int) -> Point:
+        """Return the same point with a dimension of size 1 put in, for broadcasting."""
+        return Point(self.z.unsqueeze(dim), self.complement.unsqueeze(dim))
+
+    def detach(self) -> Point:
+        """Return the same point as a constant."""
+        return Point(self.z.detach(), self.complement.detach())
+
+
+def point(z: torch.Tensor) -> Point:
+    """Return the point of coordinates that came without their complement."""
+    return Point(z, 1 - (z * z).sum(-1, keepdim=True))
+
+
+def norm_of(v: torch.Tensor) -> torch.Tensor:
+    """Return the norm `[..., 1]`, no less than the root of a tenth of a rounding; its gradient is 0 there.
+
+    Even functions such as `tanh(n) / n` differ from their value at 0 by less than a rounding under it.
+    """
+    smallest = (torch.finfo(v.dtype).eps / 10) ** 0.5
+    norm: torch.Tensor = torch.linalg.vector_norm(v, dim=-1, keepdim=True)
+    return norm.clamp_min(smallest)
+
+
+def exp0(v: torch.Tensor, max_radius: float | None = None) -> Point:
+    """Return the exponential of a tangent vector at the origin.
+
+    Args:
+        v: `[..., D]`.
+        max_radius: Where given, the length `n` of `v` is first squashed to `T tanh(n / T)`, with
+            `T = max_radius / 2`: nothing lands beyond, and nothing loses its radial gradient by it.
+    """
+    norm = norm_of(v)
+    length = norm if max_radius is None else (norm * (2 / max_radius)).tanh() * (max_radius / 2)
+    ratio = length.tanh()
+    return Point(ratio / norm * v, 1 - ratio * ratio)
+
+
+def _over(total: torch.Tensor, x: Point, y: Point) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the squared norm of `total`, the inverse denominator and the complement of a Möbius sum."""
+    square = (total * total).sum(-1, keepdim=True)
+    product = x.complement * y.complement
+    scale = (product + square).reciprocal()
+    return square, scale, product * scale
+
+
+def plus(x: Point, y: Point) -> Point:
+    """Return the Möbius sum `x + y`."""
+    total = y.z + x.z
+    square, scale, complement = _over(total, x, y)
+    return Point(scale * (x.complement * total + square * x.z), complement)
+
+
+def minus(x: Point, y: Point) -> Point:
+    """Return `(-x) + y`, the point y seen from x."""
+    gap = y.z - x.z
+    square, scale, complement = _over(gap, x, y)
+    return Point(scale * (x.complement * gap - square * x.z), complement)
+
+
+def chord(x: Point, y: Point) -> torch.Tensor:
+    """Return `sinh(d / 2)^2` of the distance d, `|x - y|^2 / ((1 - |x|^2)(1 - |y|^2))`, `[..., 1]`."""
+    gap = y.z - x.z
+    return (gap * gap).sum(-1, keepdim=True) / (x.complement * y.complement)
+
+
+def log0_difference(x: Point, y: Point) -> torch.Tensor:
+    """Return the logarithm at the origin of `(-x) + y`, `[..., D]`; its norm is half the distance.
+
+    With `u = chord(x, y)`, Möbius difference and logarithm collapse to
+    `asinh(sqrt u) / sqrt(u (1 + u)) * ((y - x) / (1 - |y|^2) - u x)`, in which nothing cancels.
+    """
+    gap = y.z - x.z
+    u = (gap * gap).sum(-1, keepdim=True) / (x.complement * y.complement)
+    root = u.clamp_min(torch.finfo(u.dtype).eps / 10).sqrt()
+    return root.asinh() / (root * (1 + u).sqrt()) * (gap / y.complement - u * x.z)
+
+
+def pairwise_distance(x: Point, y: Point) -> torch.Tensor:
+    """Return the distances of `[B, D]` to `[N, D]`, `[B, N]`, from differences, which stay exact."""
+    gap = x.z.unsqueeze(1) - y.z
+    u = (gap * gap).sum(-1) / (x.complement * y.complement.mT)
+    return 2 * u.clamp_min(SMALLEST_CHORD).sqrt().asinh()
+
+
+def hyperboloid(x: Point) -> torch.Tensor:
+    """Return the same point on the hyperboloid, `[..., D + 1]`, its time coordinate first."""
+    return torch.cat((2 - x.complement, 2 * x.z), -1) / x.complement
+
+
+def pairwise_chord(x: Point, y: Point) -> torch.Tensor:
+    """Return `chord` of `[B, D]` to `[N, D]`, `[B, N]`, by one product of hyperboloid coordinates.
+
+    Its rounding is absolute, about eps times the product of the time coordinates, and may make it
+    negative: it serves to choose the nearest of many points, not to measure small distances.
+    """
+    mirrored = torch.cat((1 - y.complement / 2, -y.z), -1) / y.complement
+    return hyperboloid(x) @ mirrored.mT - 0.5
