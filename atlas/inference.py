@@ -4,34 +4,44 @@ A test and its interval come from one set of resamples. Each resample is turned 
 it changes sides (its *turning point*), so that the p-value of every null difference, and the interval of the
 differences that are not rejected, are counts of turning points. They cannot contradict each other.
 
-numpy and scipy are imported when a test is made; the host's extra `hypotheses` brings them.
+numpy is imported when a test is made; the host's extra `hypotheses` brings it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import statistics
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from attrs import field, frozen
 
 from atlas.errors import BadInput
+from atlas.resampling import RESAMPLES, redrawn, relabelled, signed
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["MINIMUM", "RESAMPLES", "Inversion", "Sample", "Test", "invert", "smallest_p", "untestable"]
+__all__ = [
+    "MINIMUM",
+    "RESAMPLES",
+    "Inversion",
+    "Sample",
+    "Test",
+    "caution",
+    "invert",
+    "smallest_p",
+    "untestable",
+]
 
 Test = Literal["permutation", "bootstrap"]
 
-RESAMPLES = 19_999
-"""Resamples of a test. All permutations are taken instead where there are no more than these; else a
-p-value of 0.05 has a Monte Carlo standard error of 0.0015."""
-
-MINIMUM: dict[Test, int] = {"permutation": 2, "bootstrap": 6}
-"""Values a side, or pairs, below which a test is not made; of fewer, a bootstrap draws too often only one."""
+MINIMUM: dict[Test, int] = {"permutation": 2, "bootstrap": 20}
+"""Values a side, or pairs, below which a test is not made; of fewer pairs a bootstrap's level is off."""
 
 _TIE = 1e-12
+_FEW, _SKEWED, _UNLIKE = 6, 1.0, 1.5
+"""Values a side, skewness and ratio of spreads beyond which a sample is remarked on."""
 
 
 def _floats(values: Iterable[float]) -> tuple[float, ...]:
@@ -70,28 +80,31 @@ class Inversion:
     """A test of every null difference at once.
 
     Attributes:
-        points: Turning points, sorted, `[N]`, in the unit of the values.
+        first: Sorted, `[N]`: for each resample the least null difference at which it is as large as the data.
+        last: Sorted, `[N]`: the greatest null difference at which it is as small as the data. Where a
+            resample turns but once, as most do, both are one.
         always: Resamples as extreme as the data whatever the null difference; the data count themselves.
         tie: Differences closer than this are equal, since sums are rounded.
     """
 
-    points: np.ndarray[Any, np.dtype[np.float64]] = field(repr=False, eq=False)
+    first: np.ndarray[Any, np.dtype[np.float64]] = field(repr=False, eq=False)
+    last: np.ndarray[Any, np.dtype[np.float64]] = field(repr=False, eq=False)
     always: int
     tie: float
 
     @property
     def total(self) -> int:
         """Resamples, the data among them."""
-        return self.always + len(self.points)
+        return self.always + len(self.first)
 
     def p_greater(self, null: float) -> float:
         """Return the p-value of "the difference is at most `null`"."""
-        beyond = int(self.points.searchsorted(null + self.tie, side="right"))
+        beyond = int(self.first.searchsorted(null + self.tie, side="right"))
         return (self.always + beyond) / self.total
 
     def p_less(self, null: float) -> float:
         """Return the p-value of "the difference is at least `null`"."""
-        beyond = len(self.points) - int(self.points.searchsorted(null - self.tie, side="left"))
+        beyond = len(self.last) - int(self.last.searchsorted(null - self.tie, side="left"))
         return (self.always + beyond) / self.total
 
     def low(self, alpha: float) -> float | None:
@@ -100,12 +113,12 @@ class Inversion:
         None where the resamples are too few to reject anything at that level.
         """
         spare = self._spare(alpha)
-        return None if spare < 0 else float(self.points[spare]) - self.tie
+        return None if spare < 0 else float(self.first[spare]) - self.tie
 
     def high(self, alpha: float) -> float | None:
         """Return the largest difference that is not rejected downwards at `alpha`, or None as `low` does."""
         spare = self._spare(alpha)
-        return None if spare < 0 else float(self.points[-1 - spare]) + self.tie
+        return None if spare < 0 else float(self.last[-1 - spare]) + self.tie
 
     def _spare(self, alpha: float) -> int:
         return math.floor(alpha * self.total * (1 + _TIE)) - self.always
@@ -113,107 +126,87 @@ class Inversion:
 
 def smallest_p(sample_sizes: tuple[int, int], *, paired: bool, test: Test) -> float:
     """Return the smallest one-sided p-value that samples of these sizes can give."""
-    count = RESAMPLES + 1
-    if test == "permutation":
-        first, second = sample_sizes
-        count = min(count, 2**first if paired else math.comb(first + second, first))
-    return 1.0 / count
+    if test == "bootstrap":
+        return 1.0 / (2 * RESAMPLES + 1)
+    first, second = sample_sizes
+    return 1.0 / min(RESAMPLES + 1, 2**first if paired else math.comb(first + second, first))
 
 
 def untestable(sample: Sample, test: Test) -> str | None:
     """Return why a test says nothing about a sample: too few values, or none that vary; else None."""
+    if test == "bootstrap" and not sample.paired:
+        return "a bootstrap test is made of pairs alone; independent sides take a permutation test"
     if sample.smallest < MINIMUM[test]:
         what = "pairs" if sample.paired else "values on each side"
         return f"a {test} test needs {MINIMUM[test]} {what}, there are {sample.smallest}"
-    if sample.paired:
-        varying = [{x - y for x, y in zip(sample.group, sample.against, strict=True)}]
-    else:
-        varying = [set(sample.group), set(sample.against)]
-    if test == "bootstrap" and all(len(values) == 1 for values in varying):
-        return "a bootstrap test needs values that vary, and these are equal"
+    if test == "bootstrap" and len({x - y for x, y in zip(sample.group, sample.against, strict=True)}) == 1:
+        return "a bootstrap test needs differences that vary, and these are equal"
     return None
+
+
+def caution(sample: Sample) -> str | None:
+    """Return, for people, where the values cast doubt on what a test assumes; else None.
+
+    A shift moves all values alike, and without an effect pairs differ as often one way as the other. Skewed
+    differences of pairs contradict that, and so do skewed sides of unequal spread: the level then holds in
+    neither direction.
+    """
+    if sample.smallest < _FEW:
+        return None
+    sides = [sample.group, sample.against]
+    if sample.paired:
+        skew = _skewness([tuple(x - y for x, y in zip(*sides, strict=True))])
+        return (
+            f"the differences are skewed ({skew:.1f}), which the test assumes they are not"
+            if (abs(skew) > _SKEWED)
+            else None
+        )
+    narrow, wide = sorted(statistics.stdev(side) for side in sides)
+    if abs(_skewness(sides)) > _SKEWED and wide > _UNLIKE * narrow:
+        return "the values are skewed and the sides' spreads differ: the test assumes a shift alone"
+    return None
+
+
+def _skewness(sides: Sequence[Sequence[float]]) -> float:
+    """Return the skewness of values about the mean of their side."""
+    residuals = [value - math.fsum(side) / len(side) for side in sides for value in side]
+    square = math.fsum(r**2 for r in residuals) / len(residuals)
+    cube = math.fsum(r**3 for r in residuals) / len(residuals)
+    return cube / square**1.5 if square > 0 else 0.0
 
 
 def invert(sample: Sample, test: Test, generator: np.random.Generator) -> Inversion:
     """Draw the resamples of a test and return it for every null difference.
 
-    Permutation: under the null difference d, labels of the groups (signs of the pairs' differences) are
-    exchangeable after d was taken off the group. The mean difference of a relabelling is then linear in d, so
-    it overtakes the data's at one d (Tritchler 1984, "On inverting permutation tests"). Bootstrap: the
-    studentised difference of means (Efron 1981's bootstrap-t), which inverts in the same way.
+    Permutation of independent sides: under the null difference d, labels are exchangeable once d was taken
+    off the group. What is compared is the difference of the means by its standard error, both of the
+    relabelling (Janssen 1997; Chung and Romano 2013, "Exact and asymptotically robust permutation tests").
+    The level is kept where the sides differ by a shift alone, and right for many values where their spreads
+    differ too. Permutation of pairs: the signs of the differences are exchangeable once d was taken off them;
+    there the standard error is the same function of every relabelling's mean, so that the mean says it all.
+    Bootstrap of pairs: the mean difference by its standard error, both signs of each draw taken (Hall 1988,
+    "On symmetric bootstrap confidence intervals"). All are inverted as Tritchler does (1984, "On inverting
+    permutation tests").
 
     Raises:
-        BadInput: scipy is not installed, or the sample is `untestable`.
+        BadInput: numpy is not installed, or the sample is `untestable`.
     """
     reason = untestable(sample, test)
     if reason is not None:
         raise BadInput(reason)
     try:
         import numpy as np
-        import scipy.stats  # noqa: F401
     except ImportError as error:
         raise BadInput(
-            "hypotheses are tested with scipy, which is not installed",
+            "hypotheses are tested with numpy, which is not installed",
             fix='pip install "atlas-host[hypotheses]"',
         ) from error
     group, against = np.asarray(sample.group, float), np.asarray(sample.against, float)
     tie = _TIE * float(max(abs(group).max(), abs(against).max()))
-    values = (group - against,) if sample.paired else (group, against)
-    turn = _permuted if test == "permutation" else _bootstrapped
-    points, always = turn(values, generator)
-    return Inversion(np.sort(points), always, tie)
-
-
-def _permuted(values: tuple[Any, ...], generator: np.random.Generator) -> tuple[Any, int]:
-    import numpy as np
-    from scipy.stats import permutation_test
-
-    # Beside the values goes what a unit of the null difference adds to them, through the same relabellings.
-    slopes = (np.ones_like(values[0]), *(np.zeros_like(other) for other in values[1:]))
-    stacked = tuple(np.stack(pair) for pair in zip(values, slopes, strict=True))
-    drawn = permutation_test(
-        stacked,
-        _difference,
-        permutation_type="samples" if len(values) == 1 else "independent",
-        vectorized=True,
-        n_resamples=RESAMPLES,
-        axis=-1,
-        random_state=generator,
-    )
-    effect, slope = drawn.null_distribution[:, 0], drawn.null_distribution[:, 1]
-    moves = slope < 1 - _TIE
-    first = len(values[0])
-    every = 2**first if len(values) == 1 else math.comb(first + len(values[1]), first)
-    itself = 0 if every <= RESAMPLES else 1  # all relabellings hold the data's own, drawn ones do not
-    points = (drawn.statistic[0] - effect[moves]) / (1 - slope[moves])
-    return points, int((~moves).sum()) + itself
-
-
-def _difference(*values: Any, axis: int = -1) -> Any:
-    first = values[0].mean(axis=axis)
-    return first if len(values) == 1 else first - values[1].mean(axis=axis)
-
-
-def _bootstrapped(values: tuple[Any, ...], generator: np.random.Generator) -> tuple[Any, int]:
-    import numpy as np
-    from scipy.stats import bootstrap
-
-    def error(*drawn: Any, axis: int = -1) -> Any:
-        return np.sqrt(sum(part.var(axis=axis, ddof=1) / part.shape[axis] for part in drawn))
-
-    effect, spread = float(_difference(*values)), float(error(*values))
-
-    def studentised(*drawn: Any, axis: int = -1) -> Any:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return (_difference(*drawn, axis=axis) - effect) / error(*drawn, axis=axis)
-
-    drawn = bootstrap(
-        values,
-        studentised,
-        n_resamples=RESAMPLES,
-        vectorized=True,
-        method="percentile",
-        random_state=generator,
-    ).bootstrap_distribution
-    known = np.isfinite(drawn)  # a resample of equal values has no error; it counts against the data
-    return effect - spread * drawn[known], 1 + int((~known).sum())
+    if not sample.paired:
+        turns = relabelled(group, against, generator, tie)
+    elif test == "permutation":
+        turns = signed(group - against, generator)
+    else:
+        turns = redrawn(group - against, generator)
+    return Inversion(np.sort(turns.first), np.sort(turns.last), turns.always, max(tie, turns.solved))

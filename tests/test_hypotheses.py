@@ -7,11 +7,15 @@ import io
 import json
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from scipy import stats
 
-from atlas.run.judging import verdicts
+from atlas.catalog import Catalog
+from atlas.contracts import Slice, StimulusItem
+from atlas.outcomes import verdicts
+from atlas.run.forecasts import forecasts
 from atlas.testing import Atlas
 
 GAUGE = Path(__file__).parent / "gauge"
@@ -73,12 +77,12 @@ def test_a_declared_hypothesis_is_judged_on_the_slices_of_its_tiers(finished: At
     assert (row["n_group"], row["n_against"], row["registered"]) == (12, 9, "declared")
     effect = sum(sides["group"]) / 12 - sum(sides["against"]) / 9
     assert row["effect"] == pytest.approx(effect, rel=1e-12)
-    theirs = stats.permutation_test(
-        (sides["group"], sides["against"]),
-        lambda x, y, axis: x.mean(axis=axis) - y.mean(axis=axis),
+    theirs = stats.ttest_ind(
+        sides["group"],
+        sides["against"],
+        equal_var=False,
         alternative="greater",
-        n_resamples=19_999,
-        random_state=5,
+        method=stats.PermutationMethod(n_resamples=19_999, random_state=5),
     )
     # Two Monte Carlo p-values of 19,999 draws each: five standard errors of their difference.
     assert row["p"] == pytest.approx(theirs.pvalue, abs=5 * (2 * 0.25 / 19_999) ** 0.5)
@@ -175,19 +179,79 @@ def test_pairs_are_compared_within_each_pair(tmp_path: Path) -> None:
 
     # Every pair differs by -3 to -5: of 256 choices of signs the data's own is the most extreme.
     assert (row["p"], row["verdict"]) == (1 / 256, "supported")
-    assert row["design"] == "permutation of the differences of 8 pairs by pair: all 256 signs"
+    assert row["design"] == "permutation of the differences of 8 pairs by pair: all 256 changes of sign"
 
 
 def test_a_hypothesis_that_its_slices_cannot_decide_is_named_before_the_run(tmp_path: Path) -> None:
     atlas = Atlas(tmp_path, {"PYTHONPATH": str(GAUGE)})
     atlas.write("m.yaml", MANIFEST)
+    told = (
+        "hypothesis h1 (0 slices against 1, permutation) CANNOT BE DECIDED: no slice is on the side `group`"
+    )
+    remedy = "(tier contested); tier is ground_truth in this stimulus"
+    assert f"{told} {remedy}" in atlas("plan", "m.yaml", "--set", "stimulus.limit=2").out
     outcome = atlas("run", "m.yaml", "--set", "stimulus.limit=2")
     assert outcome.code == 0, outcome.err
 
-    assert "hypothesis h1 compares 0 slices against 1: it will be inconclusive" in outcome.err
+    assert f"{told} {remedy}" in outcome.err
     row = verdicts(atlas.view(atlas.runs()[0].name))[0]
     assert (row["verdict"], row["p"]) == ("inconclusive", None)
     assert "needs 2 values on each side, there are 0" in row["note"]
+
+
+def forecast(pairs: int, *declared: dict[str, Any]) -> list[str | None]:
+    """Return the obstacles of hypotheses on two tiers of so many slices each."""
+    slices = [
+        Slice(f"{tier}{n}", (StimulusItem(f"{tier}{n}", "x"),), {"tier": tier, "n": str(n)})
+        for tier in ("a", "b")
+        for n in range(pairs)
+    ]
+    sides = {"quantity": "s.q", "group": {"tier": "a"}, "against": {"tier": "b"}, "expect": "greater"}
+    entries = [
+        {**sides, "id": f"h{n}", "alpha": 0.05, "test": "permutation", **d} for n, d in enumerate(declared)
+    ]
+    found = forecasts({"declare": entries, "steps": []}, Catalog(()), slices)
+    return [None if one.obstacle is None else f"{one.obstacle}; {one.fix}" for one in found]
+
+
+def test_a_level_that_no_outcome_reaches_after_holm_is_told_with_a_way_out() -> None:
+    """Smallest p-values: 1/20 of 3 against 3, 1/8 of 3 pairs, 1/16 of 4, 1/32 of 5."""
+    assert forecast(3, {}) == [None]
+    (told,) = forecast(3, {"expect": "different"})
+    remedy = "take 4 slices a side, raise alpha, or declare fewer hypotheses"
+    assert told == f"no outcome of its test reaches its level; {remedy}"
+    assert forecast(5, {"pair_by": "n"}) == [None]
+    (told,) = forecast(4, {"pair_by": "n"})
+    assert "take 5 pairs" in (told or "")
+    # 1/20 is above 0.05 / 2 for the first of two, and the second cannot be reached before the first.
+    assert None not in forecast(3, {}, {})
+    # 1/70 is below 0.05 / 2, which leaves 0.05 to the other: of these both can be decided.
+    assert forecast(4, {}, {"alpha": 0.015}) == [None, None]
+    assert forecast(12, {"pair_by": "n", "test": "bootstrap"}) == [
+        "a bootstrap test needs 20 pairs; write `test: permutation`, or add slices"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        (
+            "expect: less, pair_by: pair",
+            "expect: less, test: bootstrap",
+            "a bootstrap test is made of pairs alone",
+        ),
+        ("quantity: gauge.characters", "quantity: gage.characters", "there is no step `gage`"),
+    ],
+)
+def test_a_hypothesis_that_no_run_could_judge_is_a_mistake_of_the_manifest(
+    tmp_path: Path, old: str, new: str, expected: str
+) -> None:
+    atlas = Atlas(tmp_path, {"PYTHONPATH": str(GAUGE)})
+    atlas.write("items.csv", "id,text,pair,side\n1,x,1,a\n")
+    atlas.write("m.yaml", PAIRED.replace(old, new))
+    outcome = atlas("plan", "m.yaml")
+
+    assert (outcome.code, expected in outcome.err) == (2, True)
 
 
 def test_groups_that_share_a_slice_are_refused_before_anything_is_written(tmp_path: Path) -> None:

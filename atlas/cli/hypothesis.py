@@ -9,7 +9,7 @@ import click
 from atlas.cli.page import write_page
 from atlas.cli.terminal import print_verdicts
 from atlas.errors import BadInput
-from atlas.run.judging import verdicts
+from atlas.outcomes import verdicts
 from atlas.run.workspace import LocalWorkspace
 
 __all__ = ["command"]

@@ -20,6 +20,9 @@ __all__ = ["command"]
 def command(workspace: LocalWorkspace, what: str, overrides: tuple[str, ...], estimates: bool) -> None:
     """Show, for a manifest or a run, what each gate and step will do and why.
 
+    Declared hypotheses are listed with the smallest p-value that their test can give on the slices of the
+    stimulus; one that no outcome can decide is named, with what to do.
+
     Opens no weights. Steps whose instrument can say what they will take are followed by that: the plugins of
     the instrument, the target and the stimulus are imported for it, and a target's configuration is read.
     `--no-estimates` leaves it out.
@@ -30,12 +33,16 @@ def command(workspace: LocalWorkspace, what: str, overrides: tuple[str, ...], es
                 click.echo(f"== {label}")
             for line in workspace.plan_manifest(Path(what), settings):
                 click.echo(line)
+            for forecast in workspace.forecast_manifest(Path(what), settings):
+                click.echo(forecast)
             if estimates:
                 _echo(workspace.estimate_manifest(Path(what), settings))
         return
     view = workspace.view(what)
     for line in workspace.plan(view):
         click.echo(line)
+    for forecast in workspace.forecast(view):
+        click.echo(forecast)
     if estimates:
         _echo(workspace.estimate(view))
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from atlas.outcomes import verdicts
 from atlas.quantities import Quantity, UncertaintyKind
 from atlas.report.numbers import format_interval, format_quantity
 from atlas.report.verdicts import describe_effect, describe_errors
-from atlas.run.judging import verdicts
 
 if TYPE_CHECKING:
     from atlas.record import RunView

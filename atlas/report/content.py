@@ -9,11 +9,11 @@ from typing import Any
 from attrs import frozen
 
 from atlas.governance import interpretation_closed
+from atlas.outcomes import verdicts
 from atlas.quantities import Quantity, UncertaintyKind
 from atlas.record import Event, GateState, RunView
 from atlas.report.numbers import TIMES, format_interval, format_quantity
 from atlas.report.verdicts import describe_effect, describe_errors
-from atlas.run.judging import verdicts
 
 __all__ = ["Answer", "Check", "Item", "Row", "Step", "flatten", "gather"]
 

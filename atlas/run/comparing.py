@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from attrs import frozen
@@ -16,7 +16,7 @@ from atlas.quantities import Quantity, UncertaintyKind
 from atlas.record import RunView
 from atlas.run.stimulus import decode, divide
 
-__all__ = ["Comparison", "Member", "compared", "in_words", "members", "run_slices"]
+__all__ = ["Comparison", "Member", "compared", "in_words", "members", "series_of", "series_slices"]
 
 Side = Literal["group", "against"]
 SIDES: tuple[Side, Side] = ("group", "against")
@@ -93,17 +93,49 @@ def in_words(attributes: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in attributes.items()) or "everything"
 
 
-def run_slices(view: RunView) -> tuple[Slice, ...]:
-    """Return the slices of a run's sealed stimulus; none where it has no stimulus."""
+def series_of(manifest: Mapping[str, Any], step: str) -> str | None:
+    """Return the name of the target that a step measures, where that is a series, else None."""
+    named = {item["id"]: item.get("target") for item in manifest.get("steps") or ()}
+    name = named.get(step)
+    return name if name is not None and "series" in manifest["targets"][name] else None
+
+
+def series_slices(slices: Sequence[Slice], labels: Iterable[str]) -> tuple[Slice, ...]:
+    """Return the slices of a step that measures a series: each stimulus slice of each member.
+
+    Their attributes are those of the stimulus slice, and `series` and `slice`: the member's label, its key.
+    They are keyed as instruments record them: `LABEL: SLICE`, or `LABEL` where the stimulus is one slice.
+    """
+    return tuple(
+        Slice(
+            label if len(slices) == 1 else f"{label}: {part.key}",
+            part.items,
+            {**part.attributes, "series": label, "slice": part.key},
+        )
+        for label in labels
+        for part in slices
+    )
+
+
+def _slices(view: RunView, step: str) -> tuple[Slice, ...]:
+    """Return the slices of a run's step; none where the run has no stimulus."""
     entry = view.manifest.get("stimulus")
-    return divide(decode(view.read("stimulus/items.jsonl")), entry.get("each")) if entry else ()
+    if not entry:
+        return ()
+    slices = divide(decode(view.read("stimulus/items.jsonl")), entry.get("each"))
+    target = series_of(view.manifest, step)
+    if target is None:
+        return slices
+    opened = [e.data["member"] for e in view.of("target-fetched") if e.data["target"] == target]
+    return series_slices(slices, dict.fromkeys(opened))
 
 
 def members(hypothesis: Mapping[str, Any], slices: Sequence[Slice]) -> tuple[Member, ...]:
     """Return the slices of both sides, in the stimulus's order.
 
     Raises:
-        BadInput: A slice is on both sides, or two slices of one side have the same partner.
+        BadInput: A slice is on both sides, two slices of one side have the same partner, or one stimulus
+            slice stands on both sides, of two members of a series, and is not paired with itself.
     """
     pair_by = hypothesis.get("pair_by")
     where = f"hypothesis {hypothesis['id']}"
@@ -123,7 +155,24 @@ def members(hypothesis: Mapping[str, Any], slices: Sequence[Slice]) -> tuple[Mem
     if pair_by is not None and twice:
         side, partner = twice[0]
         raise BadInput(f"two slices of `{side}` have {pair_by} {partner!r}", where=where)
+    if pair_by is None:
+        _refuse_twins(found, slices, where)
     return tuple(found)
+
+
+def _refuse_twins(found: Sequence[Member], slices: Sequence[Slice], where: str) -> None:
+    """Refuse to call sides independent that are the same texts, measured of two models."""
+    shown = {
+        part.key: part.attributes.get("slice") if "series" in part.attributes else None for part in slices
+    }
+    sides = [{shown.get(m.slice) for m in found if m.side == side} - {None} for side in SIDES]
+    twins = sorted(str(key) for key in sides[0] & sides[1])
+    if twins:
+        raise BadInput(
+            f"slice {twins[0]!r} is on both sides, of two members of the series: they are not independent",
+            where=where,
+            fix="pair them: `pair_by: slice`",
+        )
 
 
 def _matches(part: Slice, wanted: Mapping[str, Any]) -> bool:
@@ -149,7 +198,7 @@ def compared(view: RunView, hypothesis: Mapping[str, Any]) -> Comparison:
                     fix="name a quantity that each slice has one of, such as lambda_max",
                 )
             measured[quantity.slice] = quantity
-    wanted = members(hypothesis, run_slices(view))
+    wanted = members(hypothesis, _slices(view, step))
     present = [member for member in wanted if _value(measured, member) is not None]
     paired = hypothesis.get("pair_by") is not None
     if paired:

@@ -9,88 +9,26 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from atlas.errors import BadInput
-from atlas.governance import GovernancePolicy, interpretation_closed
-from atlas.inference import RESAMPLES, invert, smallest_p, untestable
-from atlas.quantities import UncertaintyKind
+from atlas.governance import GovernancePolicy, comparison_closed, interpretation_closed
+from atlas.inference import caution, invert, untestable
+from atlas.outcomes import FOLDER, SLICES, VERDICTS, verdicts
 from atlas.randomness import RandomStreams, derive_seed
 from atlas.record import RunView, canonical_json, spelled
-from atlas.run.comparing import Comparison, compared, in_words, members
+from atlas.resampling import RESAMPLES
+from atlas.run.comparing import Comparison, compared, in_words, series_of
 from atlas.run.journal import Journal
 from atlas.run.stepper import effective_seed
 from atlas.run.store import Deposit, Store
-from atlas.tables import Column, TableSchema, read_csv, to_csv
+from atlas.tables import to_csv
 from atlas.verdicts import Judgement, Trial, judge_all
 
-__all__ = ["VERDICTS", "explore", "foresee", "judge", "verdicts"]
+__all__ = ["explore", "judge"]
 
-FOLDER = "verdicts"
 _ID = re.compile(r"[a-z][a-z0-9_-]{0,39}")
-
-VERDICTS = TableSchema(
-    name="hypotheses",
-    version=1,
-    description="Hypotheses, how each was tested, and what came out.",
-    columns=(
-        Column("hypothesis", "string", "Its id.", required=True),
-        Column(
-            "registered",
-            "string",
-            "Before the run, or later.",
-            required=True,
-            enum=("declared", "exploratory"),
-        ),
-        Column("quantity", "string", "Step and quantity.", required=True),
-        Column("group", "string", "Slices on one side.", required=True),
-        Column("against", "string", "Slices on the other.", required=True),
-        Column("expect", "string", "How the group should stand to the other side.", required=True),
-        Column("smallest_effect", "number", "Smallest difference that matters; empty for any."),
-        Column("alpha", "number", "Level of the test.", required=True),
-        Column("design", "string", "How it was tested.", required=True),
-        Column("n_group", "integer", "Slices of the group.", required=True),
-        Column("n_against", "integer", "Slices of the other side.", required=True),
-        Column("effect", "number", "Mean of the group minus mean of the other side."),
-        Column("low", "number", "Lower end of the interval that decides; empty where it has none."),
-        Column("high", "number", "Upper end of that interval; empty where it has none."),
-        Column("coverage", "number", "Its confidence level, Holm's correction included."),
-        Column("unit", "string", "Unit of effect and interval."),
-        Column("p", "number", "p-value of: no difference that matters in the expected direction."),
-        Column("p_holm", "number", "The same, corrected over the declared set; empty where exploratory."),
-        Column("p_opposite", "number", "p-value of: a difference that matters in the expected direction."),
-        Column("p_opposite_holm", "number", "The same, corrected over the declared set."),
-        Column(
-            "verdict",
-            "string",
-            "What the interval says.",
-            required=True,
-            enum=("supported", "contradicted", "inconclusive"),
-        ),
-        Column("measurement_bound", "number", "How far residual bounds could move the effect."),
-        Column("measurement_error", "number", "Standard error of the effect from the values' own ones."),
-        Column("note", "string", "What was left out, and caveats."),
-    ),
-    primary_key=("hypothesis",),
-)
-
-SLICES = TableSchema(
-    name="hypothesis-slices",
-    version=1,
-    description="The values that each hypothesis was tested on.",
-    columns=(
-        Column("hypothesis", "string", "Its id.", required=True),
-        Column("side", "string", "Which side.", required=True, enum=("group", "against")),
-        Column("slice", "string", "Stimulus slice.", required=True),
-        Column("partner", "string", "What it is paired by."),
-        Column("value", "number", "The value.", required=True),
-        Column("uncertainty", "number", "Its uncertainty."),
-        Column("uncertainty_kind", "string", "What that is.", enum=tuple(k.value for k in UncertaintyKind)),
-        Column("converged", "boolean", "The method met its stopping rule.", required=True),
-    ),
-    primary_key=("hypothesis", "slice"),
-)
 
 Hypothesis = Mapping[str, Any]
 
@@ -98,33 +36,11 @@ _COMPLETE: dict[str, Any] = {"test": "permutation", "alpha": 0.05}
 """What a manifest says that was resolved before it had to."""
 
 
-def foresee(declared: Sequence[Hypothesis], slices: Sequence[Any]) -> Iterator[str]:
-    """Yield, before a run, which hypotheses its slices cannot decide, and why.
-
-    Raises:
-        BadInput: The groups of one overlap, or its pairs are ambiguous.
-    """
-    for hypothesis in declared:
-        found = members(hypothesis, slices)
-        sides = [{m.partner or m.slice for m in found if m.side == side} for side in ("group", "against")]
-        paired = hypothesis.get("pair_by") is not None
-        first, second = (len(sides[0] & sides[1]),) * 2 if paired else (len(sides[0]), len(sides[1]))
-        level = hypothesis["alpha"] / (2 if hypothesis["expect"] == "different" else 1) / len(declared)
-        what = f"{first} pairs" if paired else f"{first} slices against {second}"
-        if not min(first, second):
-            yield f"hypothesis {hypothesis['id']} compares {what}: it will be inconclusive"
-        elif smallest_p((first, second), paired=paired, test=hypothesis["test"]) > level:
-            yield (
-                f"hypothesis {hypothesis['id']} compares {what}: no outcome of its test reaches its level "
-                f"({level:.2g} after correction), so it can only be inconclusive"
-            )
-
-
 def judge(journal: Journal, store: Store, policy: GovernancePolicy | None) -> None:
     """Judge the declared hypotheses of a run, once; nothing is done where it declares none.
 
     Raises:
-        BadInput: scipy is not installed, or a hypothesis fits no slices of the run.
+        BadInput: numpy is not installed, or a hypothesis fits no slices of the run.
     """
     view = journal.view()
     declared = [_COMPLETE | hypothesis for hypothesis in view.manifest.get("declare") or ()]
@@ -161,6 +77,13 @@ def explore(journal: Journal, store: Store, policy: GovernancePolicy | None, hyp
         raise BadInput(
             f"the run measured no {hypothesis['quantity']}", fix=f"name one of: {', '.join(offered)}"
         )
+    if hypothesis["test"] == "bootstrap" and hypothesis.get("pair_by") is None:
+        raise BadInput(
+            "a bootstrap test is made of pairs alone", fix="add --pair-by ATTRIBUTE, or --test permutation"
+        )
+    apart = _kept_apart(view, hypothesis)
+    if apart is not None:
+        raise BadInput(f"models cannot be compared: {apart}", fix=f"atlas status {view.run_id}")
     rows, slices = _judged(view, policy, [hypothesis], "exploratory")
     store.seal_together(
         "hypothesis-explored",
@@ -169,15 +92,13 @@ def explore(journal: Journal, store: Store, policy: GovernancePolicy | None, hyp
     )
 
 
-def verdicts(view: RunView) -> list[dict[str, Any]]:
-    """Return the sealed rows of `VERDICTS`, the declared hypotheses first."""
-    rows: list[dict[str, Any]] = []
-    for event in view.of("hypotheses-judged", "hypothesis-explored"):
-        for item in event.data["sealed"]:
-            path = item["path"]
-            if path.endswith(".csv") and not path.startswith(f"{FOLDER}/slices/"):
-                rows += read_csv(VERDICTS, view.read(path), where=path)
-    return rows
+def _kept_apart(view: RunView, hypothesis: Hypothesis) -> str | None:
+    """Return why the members of a series may not be held against each other, or None.
+
+    Interpretation opens in a governed run also when a Read was skipped; a comparison of models does not.
+    """
+    step = str(hypothesis["quantity"]).partition(".")[0]
+    return None if series_of(view.manifest, step) is None else comparison_closed(view)
 
 
 def _deposits(name: str, rows: Sequence[Any], slices: Sequence[Any]) -> list[Deposit]:
@@ -192,7 +113,7 @@ def _deposits(name: str, rows: Sequence[Any], slices: Sequence[Any]) -> list[Dep
 def _judged(
     view: RunView, policy: GovernancePolicy | None, hypotheses: Sequence[Hypothesis], registered: str
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    comparisons = [compared(view, hypothesis) for hypothesis in hypotheses]
+    comparisons = [_comparison(view, hypothesis) for hypothesis in hypotheses]
     streams = RandomStreams(derive_seed(effective_seed(view, policy), "hypotheses"))
     trials, tests = [], []
     for hypothesis, comparison in zip(hypotheses, comparisons, strict=True):
@@ -226,6 +147,13 @@ def _judged(
     return rows, slices
 
 
+def _comparison(view: RunView, hypothesis: Hypothesis) -> Comparison:
+    apart = _kept_apart(view, hypothesis)
+    if apart is None:
+        return compared(view, hypothesis)
+    return Comparison((), hypothesis.get("pair_by") is not None, (f"models were not compared: {apart}",))
+
+
 def _row(
     hypothesis: Hypothesis, registered: str, comparison: Comparison, trial: Trial, judged: Judgement
 ) -> dict[str, Any]:
@@ -247,7 +175,14 @@ def _row(
         "unit": comparison.unit,
         "verdict": judged.verdict,
         "note": "; ".join(
-            part for part in (reason, *comparison.notes, _fragile(comparison, trial, judged)) if part
+            part
+            for part in (
+                reason,
+                *comparison.notes,
+                _fragile(comparison, trial, judged),
+                caution(trial.sample) if reason is None else None,
+            )
+            if part
         ),
     }
     if reason is None:
@@ -270,11 +205,10 @@ def _design(hypothesis: Hypothesis, trial: Trial) -> str:
     first, second = len(sample.group), len(sample.against)
     every = 2**first if sample.paired else math.comb(first + second, first)
     if trial.test == "bootstrap":
-        how = f"studentised bootstrap, {RESAMPLES} drawn"
-    elif every <= RESAMPLES:
-        how = f"all {every} " + ("signs" if sample.paired else "relabellings")
+        how = f"symmetric, studentised, {RESAMPLES} drawn"
     else:
-        how = f"{RESAMPLES} " + ("signs" if sample.paired else "relabellings") + f" of {every}"
+        count = f"all {every}" if every <= RESAMPLES else f"{RESAMPLES} of {every}"
+        how = f"{count} changes of sign" if sample.paired else f"studentised, {count} relabellings"
     if sample.paired:
         return f"{trial.test} of the differences of {first} pairs by {hypothesis['pair_by']}: {how}"
     return f"{trial.test} between {first} and {second} independent slices: {how}"

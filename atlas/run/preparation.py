@@ -24,16 +24,16 @@ from atlas.host import Host
 from atlas.manifest import Resolved, dump, resolve
 from atlas.record import JOURNAL, RunView, canonical_json, open_record, spelled
 from atlas.registry import Registry
+from atlas.run.forecasts import forecasts
 from atlas.run.identity import allocate, find_run
 from atlas.run.inventory import record_environment
 from atlas.run.journal import Journal
-from atlas.run.judging import foresee
 from atlas.run.stages import check_sealed, load_policy
 from atlas.run.stimulus import divide, encode, gather
 from atlas.run.store import Deposit, Store
 from atlas.tables import TableSchema, to_csv
 
-__all__ = ["pin_plugins", "prepare", "record_by_hand"]
+__all__ = ["gather_resolved", "pin_plugins", "prepare", "record_by_hand"]
 
 
 @frozen
@@ -88,8 +88,8 @@ def _decide(host: Host, runs: Path, manifest: Path, overrides: tuple[str, ...]) 
         problems = policy.review_plan(resolved.data)
         _refuse((p for p in problems if not p.overridable), "the policy does not allow this manifest")
         notes += [p.message for p in problems]
-    items = _gather(host, resolved)
-    notes += _foreseen(resolved, items)
+    items = gather_resolved(host, resolved)
+    notes += _foreseen(host, resolved, items)
     records: tuple[RunView, ...] = ()
     if policy is not None:
         _refuse(
@@ -100,7 +100,7 @@ def _decide(host: Host, runs: Path, manifest: Path, overrides: tuple[str, ...]) 
     return _Decided(resolved, items, records, policy, tuple(notes))
 
 
-def _gather(host: Host, resolved: Resolved) -> tuple[StimulusItem, ...]:
+def gather_resolved(host: Host, resolved: Resolved) -> tuple[StimulusItem, ...]:
     """Gather the stimulus from copies of its files, laid out as the run folder will hold them."""
     entry = resolved.data.get("stimulus")
     if not entry:
@@ -113,16 +113,19 @@ def _gather(host: Host, resolved: Resolved) -> tuple[StimulusItem, ...]:
         return gather(host, entry, Path(folder))
 
 
-def _foreseen(resolved: Resolved, items: tuple[StimulusItem, ...]) -> list[str]:
+def _foreseen(host: Host, resolved: Resolved, items: tuple[StimulusItem, ...]) -> list[str]:
     """Return which declared hypotheses cannot be decided, after asking for what judging them needs."""
-    declared = resolved.data.get("declare") or []
-    if declared and importlib.util.find_spec("scipy") is None:
+    if not resolved.data.get("declare"):
+        return []
+    if importlib.util.find_spec("numpy") is None:
         raise BadInput(
-            "hypotheses are tested with scipy, which is not installed",
+            "hypotheses are tested with numpy, which is not installed",
             where="declare",
             fix='pip install "atlas-host[hypotheses]"',
         )
-    return list(foresee(declared, divide(items, (resolved.stimulus or {}).get("each")))) if declared else []
+    slices = divide(items, (resolved.stimulus or {}).get("each"))
+    found = forecasts(resolved.data, host.catalog, slices)
+    return [str(forecast) for forecast in found if forecast.obstacle is not None]
 
 
 def _refuse(problems: Iterable[Problem], what: str) -> None:

@@ -24,7 +24,8 @@ from atlas.run.store import Store
 
 if TYPE_CHECKING:
     from atlas.contracts import Progress
-    from atlas.manifest import PlanLine
+    from atlas.manifest import PlanLine, Resolved
+    from atlas.run.forecasts import Forecast
     from atlas.tables import TableSchema
 
 __all__ = ["LocalWorkspace"]
@@ -114,13 +115,18 @@ class LocalWorkspace:
 
         return expand(manifest, tuple(overrides))
 
-    def plan_manifest(self, manifest: Path, overrides: Sequence[str]) -> tuple[PlanLine, ...]:
-        """Return the plan of a manifest that has not run."""
-        from atlas.manifest import plan, resolve
+    def _resolve(self, manifest: Path, overrides: Sequence[str]) -> Resolved:
+        from atlas.manifest import resolve
         from atlas.registry import Registry
 
         registry = Registry.find(manifest.resolve().parent)
-        resolved = resolve(manifest, catalog=self.catalog, registry=registry, overrides=tuple(overrides))
+        return resolve(manifest, catalog=self.catalog, registry=registry, overrides=tuple(overrides))
+
+    def plan_manifest(self, manifest: Path, overrides: Sequence[str]) -> tuple[PlanLine, ...]:
+        """Return the plan of a manifest that has not run."""
+        from atlas.manifest import plan
+
+        resolved = self._resolve(manifest, overrides)
         return plan(resolved.data, self.catalog, load_policy(self.host, resolved.data), None)
 
     def plan(self, view: RunView) -> tuple[PlanLine, ...]:
@@ -131,14 +137,10 @@ class LocalWorkspace:
 
     def estimate_manifest(self, manifest: Path, overrides: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
         """Return, by step, what instruments that can tell expect of a manifest that has not run."""
-        from atlas.manifest import resolve
-        from atlas.registry import Registry
         from atlas.run.prospects import estimates
 
-        folder = manifest.resolve().parent
-        registry = Registry.find(folder)
-        resolved = resolve(manifest, catalog=self.catalog, registry=registry, overrides=tuple(overrides))
-        return estimates(self.host, resolved.data, folder=folder, runs=self._runs.resolve())
+        folder, runs = manifest.resolve().parent, self._runs.resolve()
+        return estimates(self.host, self._resolve(manifest, overrides).data, folder=folder, runs=runs)
 
     def estimate(self, view: RunView) -> Mapping[str, tuple[str, ...]]:
         """Return, by step, what instruments that can tell expect of the steps that a run has left."""
@@ -151,6 +153,29 @@ class LocalWorkspace:
         slices = divide(decode(view.read("stimulus/items.jsonl")), entry.get("each")) if entry else ()
         root = self.find(view.run_id)
         return estimates(self.host, data, folder=root, runs=root, slices=slices)
+
+    def forecast_manifest(self, manifest: Path, overrides: Sequence[str]) -> tuple[Forecast, ...]:
+        """Return what is known of the hypotheses of a manifest that has not run; gathers its stimulus."""
+        from atlas.run.forecasts import forecasts
+        from atlas.run.preparation import gather_resolved
+        from atlas.run.stimulus import divide
+
+        resolved = self._resolve(manifest, overrides)
+        if not resolved.data.get("declare"):
+            return ()
+        slices = divide(gather_resolved(self.host, resolved), (resolved.stimulus or {}).get("each"))
+        return forecasts(resolved.data, self.catalog, slices)
+
+    def forecast(self, view: RunView) -> tuple[Forecast, ...]:
+        """Return what is known of the hypotheses that a run declared and has not judged."""
+        from atlas.run.forecasts import forecasts
+        from atlas.run.stimulus import decode, divide
+
+        if not view.manifest.get("declare") or view.last("hypotheses-judged") is not None:
+            return ()
+        entry = view.manifest["stimulus"]
+        slices = divide(decode(view.read("stimulus/items.jsonl")), entry.get("each"))
+        return forecasts(view.manifest, self.catalog, slices)
 
     def create(self, manifest: Path, overrides: Sequence[str] = ()) -> Path:
         """Prepare a run and return its folder; no model is opened, no gate asked."""
