@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from atlas.contracts import Instrument, StepContext
+from atlas.contracts import Fragment, Instrument, ReportSection, StepContext
 from atlas.hookspecs import hookimpl
 from atlas.tables import TableSchema
 from atlas_lossyscape.harmonics.schemas import SCHEMAS as HARMONICS
+from atlas_lossyscape.links.schemas import SCHEMAS as LINKS
 from atlas_lossyscape.schemas import SCHEMAS
 
-__all__ = ["atlas_instruments", "atlas_schemas"]
+if TYPE_CHECKING:
+    from atlas.record import RunView
+
+__all__ = ["atlas_instruments", "atlas_report_sections", "atlas_schemas"]
 
 
 def _potential(context: StepContext) -> None:
@@ -23,6 +28,18 @@ def _tension(context: StepContext) -> None:
     from atlas_lossyscape.tension import measure
 
     measure(context)
+
+
+def _link_sheet(context: StepContext) -> None:
+    from atlas_lossyscape.links.instrument import compare_proxies
+
+    compare_proxies(context)
+
+
+def _render_links(view: RunView, step: str) -> Fragment:
+    from atlas_lossyscape.links.section import render
+
+    return render(view, step)
 
 
 def _harmonics(context: StepContext) -> None:
@@ -43,6 +60,7 @@ def atlas_instruments() -> Mapping[str, Instrument]:
     return {
         "potential": _potential,
         "tension": _tension,
+        "link-sheet": _link_sheet,
         "harmonics": _harmonics,
         "harmonics-experiment": _harmonics_experiment,
     }
@@ -51,4 +69,10 @@ def atlas_instruments() -> Mapping[str, Instrument]:
 @hookimpl
 def atlas_schemas() -> Mapping[str, TableSchema]:
     """Offer the tables that they write."""
-    return {**SCHEMAS, **HARMONICS}
+    return {**SCHEMAS, **LINKS, **HARMONICS}
+
+
+@hookimpl
+def atlas_report_sections() -> Mapping[str, ReportSection]:
+    """Offer what a report shows of their steps."""
+    return {"link-relations": _render_links}

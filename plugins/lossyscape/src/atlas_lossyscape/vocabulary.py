@@ -12,7 +12,7 @@ from attrs import frozen
 
 from atlas.errors import BadInput
 
-__all__ = ["Proxy", "Term", "Vocabulary", "find_term", "page", "spelled", "vocabulary"]
+__all__ = ["Proxy", "Term", "Vocabulary", "find_term", "page", "spelled", "terms_measured_by", "vocabulary"]
 
 _ROLES = {
     "generative": "What sets movement going",
@@ -103,6 +103,11 @@ def find_term(name: str) -> Term:
         close = get_close_matches(asked, known, n=3) or [term.id for term in vocabulary().terms]
         raise BadInput(f"the vocabulary has no term {name!r}", fix=f"try {', '.join(close)}")
     return known[asked]
+
+
+def terms_measured_by(instrument: str) -> tuple[Term, ...]:
+    """Return the terms that an instrument measures quantities of, in reading order."""
+    return tuple(term for term in vocabulary().terms if instrument in term.measured_by)
 
 
 def _lines(term: Term) -> list[tuple[str, str]]:

@@ -1,0 +1,1 @@
+"""The link sheet's four proxies against a reference that the manifest declares."""
