@@ -69,9 +69,9 @@ class Retina(nn.Module):
 
 
 def _halved(x: torch.Tensor) -> torch.Tensor:
-    """Pool to half the size; an odd size is padded on both sides, so that no turn moves the grid."""
-    height, width = x.shape[2:]
-    return functional.avg_pool2d(functional.pad(x, (0, width % 2, 0, height % 2)), 2)
+    """Pool to half the size, by windows that lie the same from every side: of 2 if even, of 3 if odd."""
+    kernel = [2 + size % 2 for size in x.shape[2:]]
+    return functional.avg_pool2d(x, kernel, stride=2, padding=[size // 3 for size in kernel])
 
 
 def make_extractor(architecture: Architecture) -> nn.Module:

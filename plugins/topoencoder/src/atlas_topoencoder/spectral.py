@@ -15,6 +15,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from atlas_topoencoder.points import norm_of
+
 __all__ = ["NormGatedGELU", "SpectralLinear", "refresh_spectral"]
 
 _GELU_SLOPE = 1.702
@@ -74,8 +76,7 @@ class NormGatedGELU(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Gate `[..., width]`."""
         bundles = x.view(*x.shape[:-1], -1, self.bundle)
-        norm = torch.linalg.vector_norm(bundles, dim=-1, keepdim=True)
-        gated: torch.Tensor = bundles * torch.add(self.bias, norm, alpha=_GELU_SLOPE).sigmoid()
+        gated: torch.Tensor = bundles * torch.add(self.bias, norm_of(bundles), alpha=_GELU_SLOPE).sigmoid()
         return gated.view_as(x)
 
 

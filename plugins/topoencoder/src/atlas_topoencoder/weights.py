@@ -73,6 +73,8 @@ def _draw(
     if name == "tangent":
         directions = repelled_directions(shape[0] * shape[1], shape[2], generator)
         return (_CODE_LENGTH * directions).reshape(shape)
+    if name == "bias" and isinstance(module, (nn.Linear, nn.Conv2d)):
+        return np.zeros(shape)
     if name in ("weight", "inner", "outer", "queries") and len(shape) > 1:
         fan_in = shape[1] if name in ("inner", "outer") else math.prod(shape[1:])
         bound = 1 / math.sqrt(fan_in)
