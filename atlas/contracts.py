@@ -27,6 +27,7 @@ __all__ = [
     "Estimate",
     "Fragment",
     "Instrument",
+    "Interaction",
     "LossTerm",
     "OutlinedSource",
     "OutputTarget",
@@ -371,23 +372,32 @@ class LossTerm:
 
 @frozen
 class Package:
-    """An injection package: what a synthesis model receives and nothing else.
+    """An injection package: what a model receives and nothing else.
 
     Attributes:
         digest: sha256 over the sorted names and contents.
         files: Path in the run folder -> contents.
+        upload: The one message that the model receives, UTF-8, made of the files.
     """
 
     digest: str
     files: Mapping[str, bytes]
+    upload: bytes
 
 
 @frozen
 class Answer:
-    """What a synthesis backend gave back, with how it was asked."""
+    """What a synthesis backend gave back, with how it was asked.
+
+    Attributes:
+        text: The model's first output, whole and unchanged.
+        facts: How it was asked: model, settings, sizes.
+        files: What went to and fro, byte for byte, by file name; sealed beside the answer.
+    """
 
     text: str
     facts: Mapping[str, str] = field(factory=dict)
+    files: Mapping[str, bytes] = field(factory=dict)
 
 
 @frozen
@@ -398,13 +408,30 @@ class AwaitAnswer:
     handout: Mapping[str, bytes] = field(factory=dict)
 
 
+class Interaction(Protocol):
+    """One meeting with one model, as the record follows it."""
+
+    @property
+    def brought(self) -> bytes | None:
+        """The answer that a person brought, or None."""
+        ...
+
+    def note(self, name: str, detail: str) -> None:
+        """Journal at once what happens: an upload, a connection that failed before any output."""
+        ...
+
+    def begun(self, detail: str) -> None:
+        """Journal that the model's output has begun; from here on the package is never sent again."""
+        ...
+
+
 class SynthesisAdapter(Protocol):
     """Puts one package before one model, once."""
 
     def submit(
-        self, package: Package, params: Mapping[str, Any], answer: bytes | None
+        self, package: Package, params: Mapping[str, Any], interaction: Interaction
     ) -> Answer | AwaitAnswer:
-        """Return the model's answer, or say what a person must do; `answer` is what they brought."""
+        """Return the model's first answer, or say what a person must do."""
         ...
 
 

@@ -36,6 +36,10 @@ class Place:
         """Return the place of a `--set` argument."""
         return cls((1, 0, 0), f"--set {argument}")
 
+    def without_value(self) -> Place:
+        """Return the place without the value that a `--set` argument gives, which may be a key."""
+        return self if self.order[0] == 0 else Place(self.order, f"{self.text.partition('=')[0]}=...")
+
 
 @frozen(order=True)
 class Mistake:

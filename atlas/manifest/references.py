@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from atlas.catalog import Offer
 from atlas.manifest.draft import Draft
 from atlas.manifest.model import Reference, Step
+from atlas.manifest.structure import annotated, schema_fault
 from atlas.manifest.wording import choices
 from atlas.tables import QUANTITIES
 
@@ -45,6 +46,7 @@ def check_references(draft: Draft, steps: Sequence[tuple[int, Step]], *, governe
             else:
                 _check_part(draft, by_id[reference.step], reference, at)
                 _check_order(draft, step, by_id, reference.step, at)
+        _check_role(draft, index, step, by_id)
 
 
 def _all_ids(draft: Draft) -> set[str]:
@@ -106,3 +108,50 @@ def _circle(by_id: Mapping[str, Step], start: str, seen: str) -> list[str]:
         visited.add(way[-1])
         pending += [[*way, r.step] for r in by_id[way[-1]].sees if r.step is not None]
     return []
+
+
+def _check_role(draft: Draft, index: int, step: Step, by_id: Mapping[str, Step]) -> None:
+    """Note what a step sees beyond its role, and what its role lacks.
+
+    A card fixes what a role may see by `x-atlas-sees` on the parameter that names it: a list for each value,
+    of `tables` (results of measurements), Reads, and `ROLE.answer` (the answer of a step of that role). All
+    but Reads, which ungoverned runs do not have, must be there.
+    """
+    for role, rules in _roles(step):
+        allowed = rules[role]
+        kinds = [_kind(reference, by_id) for reference in step.sees]
+        told = ", ".join(allowed) or "nothing of the run"
+        for number, (reference, kind) in enumerate(zip(step.sees, kinds, strict=True)):
+            if kind is not None and kind not in allowed:
+                draft.wrong(
+                    ("steps", index, "sees", number, "from"),
+                    f"a step of role `{role}` may not see {reference}",
+                    f"its role sees {told}; remove the reference",
+                )
+        lacking = [kind for kind in allowed if kind not in READS and kind not in kinds]
+        if lacking:
+            draft.wrong(
+                ("steps", index),
+                f"a step of role `{role}` is given no {' and no '.join(lacking)}",
+                f"let it see {told}",
+            )
+
+
+def _roles(step: Step) -> list[tuple[str, Mapping[str, Sequence[str]]]]:
+    if schema_fault(step.offer.params) is not None:
+        return []  # noted where the parameters are checked
+    found = annotated(step.offer.params, step.params, "x-atlas-sees")
+    return [(value, rules) for _, value, rules in found if isinstance(value, str) and value in rules]
+
+
+def _kind(reference: Reference, by_id: Mapping[str, Step]) -> str | None:
+    """Return what a reference is in the words of `x-atlas-sees`; None where it leads nowhere."""
+    if reference.step is None:
+        return reference.part
+    seen = by_id.get(reference.step)
+    if seen is None:
+        return None
+    if seen.offer.phase == "measure":
+        return "tables"
+    role = next((role for role, _ in _roles(seen)), seen.offer.name)
+    return f"{role}.{reference.part}"

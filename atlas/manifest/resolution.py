@@ -5,6 +5,7 @@ Nothing here imports a plugin, writes a file or opens a model: cards say all tha
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ from typing import Any
 from atlas.catalog import Catalog, Offer
 from atlas.manifest.document import parse_document, read_source
 from atlas.manifest.draft import Draft
+from atlas.manifest.grants import granted_variables
 from atlas.manifest.hypotheses import check_hypotheses, check_selection
 from atlas.manifest.matrix import placed_in_matrix
-from atlas.manifest.mistakes import as_error
+from atlas.manifest.mistakes import Mistake, as_error
 from atlas.manifest.model import Reference, Resolved, Step
 from atlas.manifest.overrides import apply, parse
 from atlas.manifest.references import check_references
@@ -25,6 +27,8 @@ from atlas.registry import Registry
 
 __all__ = ["resolve"]
 
+SHORTEST_SECRET = 8
+"""Letters below which a variable's value is looked for nowhere: it would be found in any text."""
 RESERVED_IDS = ("sanitisation", "con", "prn", "aux", "nul")
 
 
@@ -68,6 +72,8 @@ def resolve(path: Path, *, catalog: Catalog, registry: Registry, overrides: Sequ
     check_references(draft, steps, governed=governed)
     check_hypotheses(draft, data, draft.offers.get(kind))
     notes = _admission(draft, governed)
+    if not draft.mistakes:
+        _check_secrets(draft, steps, (source.decode("utf-8", "replace"), *overrides))
     if draft.mistakes:
         raise as_error(draft.mistakes)
 
@@ -238,6 +244,22 @@ def _check_needs(
         draft.wrong(
             (*at, "network"), f"{offer.name!r} does not use the network", "remove `network`", key=True
         )
+
+
+def _check_secrets(draft: Draft, steps: Sequence[tuple[int, Step]], texts: Sequence[str]) -> None:
+    """Note a variable that parameters name and whose value stands in the manifest, which is sealed."""
+    for index, step in steps:
+        entry = {"use": step.offer.name, "params": step.params}
+        for name in granted_variables(entry, draft.catalog):
+            value = os.environ.get(name, "").strip()
+            if len(value) >= SHORTEST_SECRET and any(value in text for text in texts):
+                draft.mistakes.append(
+                    Mistake(
+                        draft.document.place(("steps", index)).without_value(),
+                        f"the value of the variable {name} stands in this manifest or its overrides",
+                        "take it out and give that key up: a manifest is sealed and handed on",
+                    )
+                )
 
 
 def _admission(draft: Draft, governed: bool) -> tuple[str, ...]:

@@ -147,7 +147,9 @@ def _mistakes(
     elif keyword in ("anyOf", "oneOf"):
         yield Mistake(document.place(at), *_alternatives(error))
     else:
-        yield Mistake(document.place(at), *violated(keyword, limit, value, schema, error.message))
+        place = document.place(at)
+        place = place.without_value() if schema.get("writeOnly") else place
+        yield Mistake(place, *violated(keyword, limit, value, schema, error.message))
 
 
 def _alternatives(error: ValidationError) -> tuple[str, str]:

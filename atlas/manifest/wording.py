@@ -129,8 +129,11 @@ def missing(name: str, schema: Mapping[str, Any]) -> tuple[str, str]:
 def violated(
     keyword: str, limit: Any, value: Any, schema: Mapping[str, Any], message: str
 ) -> tuple[str, str]:
-    """Return what and fix for any other keyword of JSON Schema that a value violates."""
-    shown = show(value)
+    """Return what and fix for any other keyword of JSON Schema that a value violates.
+
+    A value that its schema calls `writeOnly` is not shown: it may be a key put in the wrong place.
+    """
+    shown = "the value (not shown)" if schema.get("writeOnly") else show(value)
     if keyword == "const":
         expected = schema.get("x-atlas-expects", _flow(limit))
         return f"expected {show(limit)}, got {shown}", f"write {expected}"

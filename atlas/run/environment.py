@@ -6,7 +6,7 @@ import os
 import platform
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from atlas.errors import PluginFault
@@ -34,12 +34,14 @@ _THREAD_VARIABLES = (
 )
 
 
-def child_environment(granted: Mapping[str, str], *, threads: int, network: bool, who: str) -> dict[str, str]:
+def child_environment(
+    granted: Mapping[str, str], *, threads: int, network: bool, who: str, variables: Iterable[str] = ()
+) -> dict[str, str]:
     """Return the whole environment of a child process.
 
     The child gets what an interpreter needs to start, the places of caches, the thread count, and what
-    its card asks for. It gets no key, token or password that this process may hold; with network, the
-    settings of proxies, certificates and pip come along.
+    its card asks for. It gets no key, token or password that this process may hold, but for the `variables`
+    that the step's parameters name; with network, the settings of proxies, certificates and pip come along.
 
     Raises:
         PluginFault: The card asks for a variable outside `GRANTABLE`.
@@ -72,6 +74,7 @@ def child_environment(granted: Mapping[str, str], *, threads: int, network: bool
         "PYTHONUNBUFFERED": "1",
         "PYTHONUTF8": "1",
     }
+    result |= {name: os.environ[name] for name in variables if name in os.environ and name not in result}
     if not network:
         result |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
     return result

@@ -73,6 +73,8 @@ class StepRequest:
         offers: (kind, name) of the other objects that `StepContext.load` may return.
         network: Whether the network stays open.
         environment: Variables that the card asks for (`needs.environment`).
+        variables: Names of variables of the host's environment that the parameters name; their values
+            are handed over in the child's environment and stand in no message.
     """
 
     step: str
@@ -94,6 +96,7 @@ class StepRequest:
     offers: tuple[tuple[str, str], ...] = ()
     network: bool = False
     environment: Mapping[str, str] = field(factory=dict)
+    variables: tuple[str, ...] = ()
     kind: str = "step"
 
 

@@ -14,6 +14,7 @@ from atlas.contracts import Progress
 from atlas.errors import AtlasError, BadInput
 from atlas.governance import GovernancePolicy
 from atlas.host import Host
+from atlas.manifest.grants import granted_files, granted_variables, wants_network
 from atlas.manifest.targets import Member, members, named_targets
 from atlas.randomness import derive_seed
 from atlas.record import GateState, RunView, canonical_json
@@ -144,7 +145,8 @@ class Stepper:
         view = self.journal.view()
         name = step["id"]
         attempt = 1 + sum(e.data["step"] == name for e in view.of("step-started"))
-        lent = [*resolve_sees(view, step), *(p for p in (f"answers/{name}.md",) if p in view.artifacts)]
+        lent = [*resolve_sees(view, step), *granted_files(step, self.host.catalog, view.artifacts)]
+        lent += [path for path in (f"answers/{name}.md",) if path in view.artifacts]
         seed = self.seeds.get(name)
         if seed is None:
             seed = derive_seed(effective_seed(view, self.policy), f"step {name}")
@@ -219,8 +221,9 @@ class Stepper:
                 name: self._members(view, name)[""] for name in named_targets(offer, step["params"])
             },
             offers=tuple((kind, name) for kind, name in self.pins["offers"] if kind != "instruments"),
-            network=bool(needs.get("network")) and bool(step.get("network")),
+            network=bool(step.get("network")) and wants_network(step, self.host.catalog),
             environment=needs.get("environment", {}),
+            variables=granted_variables(step, self.host.catalog),
         )
         digests = {path: view.artifacts[path].sha256 for path in lent}
         key = kept_key(request, digests, self.pins["plugins"])

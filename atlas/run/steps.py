@@ -38,7 +38,11 @@ def run_step(
             whose files are damaged.
     """
     environment = child_environment(
-        request.environment, threads=request.threads, network=request.network, who=request.who
+        request.environment,
+        threads=request.threads,
+        network=request.network,
+        who=request.who,
+        variables=request.variables,
     )
     ended = run_child(
         asdict(request),

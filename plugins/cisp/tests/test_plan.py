@@ -45,6 +45,41 @@ def test_the_tables_of_a_measurement_may_be_named_one_by_one() -> None:
     assert plan_problems(changed(1, **sees("curvature.quantities", "read-1")), phase) == ()
 
 
+def role(name: str, *sources: str) -> dict[str, Any]:
+    return {"id": name, "use": "synthesis", "params": {"role": name}, **sees(*sources)}
+
+
+CHAIN = (
+    role("planner"),
+    role("prompt", "planner.answer"),
+    role("analysis", "prompt.answer", "curvature.raw"),
+)
+
+
+def test_the_chain_of_the_protocol_has_no_problem() -> None:
+    assert plan_problems({**MANIFEST, "steps": [*MANIFEST["steps"], *CHAIN]}, phase) == ()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        *[role("planner", source) for source in ("curvature.raw", "read-0", "read-1")],
+        *[role("prompt", "planner.answer", source) for source in ("curvature.raw", "read-1")],
+        *[role("analysis", "prompt.answer", source) for source in ("planner.answer", "read-1", "prompt.raw")],
+        {**role("synthesis", "curvature.raw", "analysis.answer"), "id": "other"},
+    ],
+    ids=lambda step: f"{step['params']['role']} sees {step['sees'][-1]['from']}",
+)
+def test_a_role_that_is_given_more_than_its_own_is_refused(more: dict[str, Any]) -> None:
+    steps = [*MANIFEST["steps"], *(step for step in CHAIN if step["id"] != more["id"]), more]
+
+    problems = plan_problems({**MANIFEST, "steps": steps}, phase)
+
+    assert [(p.where, p.overridable) for p in problems if not p.overridable] == [
+        (f"steps.{more['id']}.sees", False)
+    ]
+
+
 @pytest.mark.parametrize(
     "manifest",
     [

@@ -56,6 +56,7 @@ PLANNED = "each step was given what the protocol lets it see"
 CLEAN = "every package was inspected and holds no framework vocabulary"
 UNSIGNED = "no problem was passed by a signature"
 READ_1 = "Read #1 was sealed after the raw output and before any interpretation"
+ONCE = "no package was put before a model again after an output had begun"
 SYNTHESIS = "raw output and Read #1 were synthesised under version 1.1"
 READ_2 = "Read #2 was sealed after the synthesis"
 GOVERNED = "the run is governed by this protocol"
@@ -109,6 +110,7 @@ CASES: dict[str, tuple[str, set[str], list[str], dict[str, Any]]] = {
         {"sees": ("raw/curvature/quantities.csv",)},
     ),
     "no synthesis": ("B", {CLEAN, SYNTHESIS, READ_2}, without("inspect", "synthesis"), {}),
+    "asked again after an output": ("B", {ONCE}, replaced("synthesis", "begun", "begun", "synthesis"), {}),
     "synthesis of protocol 0.1": (
         "B",
         {SYNTHESIS},

@@ -5,41 +5,6 @@ import json
 
 import pytest
 
-from atlas.testing import Atlas
-
-CARD = """
-api: 1
-summary: Counts.
-provides:
-  instruments:
-    count:
-      {summary: Counts items., code: CNT, phase: measure, needs: {stimulus: true}, determinism: exact}
-"""
-MODULE = """
-from atlas.hookspecs import hookimpl
-from atlas.quantities import Quantity
-
-
-def count(context):
-    for part in context.slices:
-        context.record(Quantity("items", len(part.items), 0.0, "exact", slice=part.key))
-
-
-@hookimpl
-def atlas_instruments():
-    return {"count": count}
-"""
-MANIFEST = """
-atlas: 1
-name: counted
-lineage: EX
-seed: 1
-governance: none
-stimulus: {use: bsa, version: "0.2", each: tier}
-steps:
-  - {id: counts, use: count}
-  - {id: synthesis, use: synthesis, params: {adapter: manual}, sees: [{from: counts.raw}]}
-"""
 PACKAGE = b"""## quantities.csv
 
 ```csv
@@ -52,18 +17,8 @@ items,foil,18.0,0.0,exact,1,true
 
 
 @pytest.fixture
-def waiting(tmp_path):
+def waiting(atlas):
     """A run that waits for the synthesis model's answer: the command line, and the run's id."""
-    site = tmp_path / "site"
-    info, package = site / "atlas_count-1.0.dist-info", site / "atlas_count"
-    info.mkdir(parents=True)
-    package.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: atlas-count\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[atlas.plugins]\ncount = atlas_count\n")
-    (package / "atlas-plugin.yaml").write_text(CARD)
-    (package / "__init__.py").write_text(MODULE)
-    atlas = Atlas(tmp_path, {"PYTHONPATH": str(site)})
-    atlas.write("m.yaml", MANIFEST)
     outcome = atlas("run", "m.yaml")
     assert outcome.code == 75, outcome.err
     return atlas, atlas.runs()[0].name
@@ -106,9 +61,9 @@ def test_what_cannot_be_an_answer_is_not_sealed_and_another_may_be_brought(waiti
     assert atlas("answer", run, "synthesis", "--file", "answer.md", "--by", "A. Technician").code == 0
 
 
-def test_an_option_that_the_adapter_does_not_know_is_refused_by_line_and_column(tmp_path):
-    atlas = Atlas(tmp_path, {})
-    atlas.write("m.yaml", MANIFEST.replace("adapter: manual", "adapter: manual, options: {model: m}"))
+def test_an_option_that_the_adapter_does_not_know_is_refused_by_line_and_column(atlas):
+    manifest = (atlas.folder / "m.yaml").read_text()
+    atlas.write("m.yaml", manifest.replace("adapter: manual", "adapter: manual, options: {model: m}"))
 
     outcome = atlas("plan", "m.yaml")
 

@@ -3,7 +3,8 @@ import shutil
 import subprocess
 
 import pytest
-from atlas_synthesis.package import assemble, digest_of, gather, listing_of, token_estimate, upload
+from atlas_synthesis.package import digest_of, listing_of, token_estimate
+from atlas_synthesis.roles import gather, package_of
 
 from atlas.errors import BadInput
 from atlas.quantities import Quantity, UncertaintyKind
@@ -15,6 +16,10 @@ FILES = {
     "raw/curvature/quantities.csv": TABLE,
     "reads/read-1.md": b"The largest value surprised me.\r\n",
 }
+
+
+def assemble(files):
+    return package_of("synthesis", files)
 
 
 def laid_out(folder, files):
@@ -53,7 +58,7 @@ def test_a_stranger_checks_the_listing_with_sha256sum(tmp_path):
 
 
 def test_the_upload_holds_tables_and_read_and_nothing_else():
-    assert upload(assemble(FILES)).decode() == (
+    assert assemble(FILES).upload.decode() == (
         "## quantities.csv\n\n```csv\n"
         "quantity,slice,value,uncertainty,uncertainty_kind,unit,converged,num_matvecs\n"
         "lambda_max,all,3.5,0.25,residual_bound,1,true,40\n"
@@ -65,7 +70,7 @@ def test_the_upload_holds_tables_and_read_and_nothing_else():
 def test_tables_of_the_same_name_are_told_apart_by_their_step():
     files = {"raw/one/quantities.csv": TABLE, "raw/two/quantities.csv": TABLE}
 
-    text = upload(assemble(files)).decode()
+    text = assemble(files).upload.decode()
 
     assert [line for line in text.splitlines() if line.startswith("#")] == [
         "## one/quantities.csv",
@@ -76,7 +81,7 @@ def test_tables_of_the_same_name_are_told_apart_by_their_step():
 def test_amendments_of_the_read_follow_it_in_their_order():
     extra = {f"reads/read-1.amendment-{n}.md": f"Addition {n}.".encode() for n in (10, 2)}
 
-    text = upload(assemble({**FILES, **extra})).decode()
+    text = assemble({**FILES, **extra}).upload.decode()
 
     assert text.index("surprised") < text.index("Addition 2.") < text.index("Addition 10.")
 
@@ -84,13 +89,13 @@ def test_amendments_of_the_read_follow_it_in_their_order():
 def test_a_table_cannot_close_its_own_block():
     files = {"raw/a/notes.csv": b"note\r\n```\r\n"}
 
-    assert upload(assemble(files)).decode().splitlines()[2] == "````csv"
+    assert assemble(files).upload.decode().splitlines()[2] == "````csv"
 
 
 def test_only_tables_and_read_1_are_taken_from_what_a_step_sees(tmp_path):
     beside = {"raw/curvature/facts.json": b"{}", "raw/curvature/quantities.schema.json": b"{}"}
 
-    package, left = gather(laid_out(tmp_path, {**FILES, **beside}))
+    package, left = gather("synthesis", laid_out(tmp_path, {**FILES, **beside}))
 
     assert (set(package.files), left) == (set(FILES), tuple(sorted(beside)))
 
@@ -107,7 +112,7 @@ def test_only_tables_and_read_1_are_taken_from_what_a_step_sees(tmp_path):
 )
 def test_no_other_read_and_no_other_answer_gets_into_a_package(tmp_path, path):
     with pytest.raises(BadInput, match="may not see"):
-        gather(laid_out(tmp_path, {**FILES, path: b"x"}))
+        gather("synthesis", laid_out(tmp_path, {**FILES, path: b"x"}))
 
 
 @pytest.mark.parametrize(
@@ -133,4 +138,4 @@ def test_tokens_are_estimated_from_letters_digits_and_marks():
 def test_the_upload_is_the_same_for_the_same_package():
     backwards = dict(reversed(FILES.items()))
 
-    assert upload(assemble(backwards)) == upload(assemble(FILES))
+    assert assemble(backwards).upload == assemble(FILES).upload

@@ -7,8 +7,8 @@ import yaml
 from atlas_synthesis.answer import LARGEST
 from atlas_synthesis.instrument import synthesis
 from atlas_synthesis.manual import Manual
-from atlas_synthesis.package import assemble, upload
 from atlas_synthesis.plugin import atlas_instruments, atlas_synthesis_adapters
+from atlas_synthesis.roles import package_of
 
 from atlas.contracts import Answer
 from atlas.errors import BadInput
@@ -17,7 +17,7 @@ FILES = {
     "raw/curvature/quantities.csv": b"quantity,value\r\nlambda_max,3.5\r\n",
     "reads/read-1.md": b"The largest value surprised me.\n",
 }
-PACKAGE = assemble(FILES)
+PACKAGE = package_of("synthesis", FILES)
 ANSWER = b"The value is large; the Read expected less.\n"
 
 
@@ -32,8 +32,10 @@ class Context:
     step = "synthesis"
 
     def __init__(self, folder: Path, inputs, adapter=None):
-        self.params = {"adapter": "manual", "options": {}, "protocol": "1.1"}
+        self.params = {"adapter": "manual", "options": {}, "role": "synthesis", "protocol": "1.1"}
         self.inputs = {}
+        self.keep = folder / "keep"
+        self.keep.mkdir(exist_ok=True)
         for path, data in inputs.items():
             self.inputs[path] = folder / path
             self.inputs[path].parent.mkdir(parents=True, exist_ok=True)
@@ -67,7 +69,7 @@ def test_the_first_call_hands_out_the_package_and_waits(tmp_path):
 
     handout = caught.value.ask.handout
     assert handout == {
-        "package.md": upload(PACKAGE),
+        "package.md": PACKAGE.upload,
         "manifest-sha256.txt": handout["manifest-sha256.txt"],
         **FILES,
     }
@@ -88,7 +90,7 @@ def test_the_second_call_keeps_the_answer_that_was_brought(tmp_path):
 
     synthesis(context)
 
-    assert context.attachments == {"answer.md": ANSWER, "package.md": upload(PACKAGE)}
+    assert context.attachments == {"answer.md": ANSWER, "package.md": PACKAGE.upload}
     assert {
         name: context.facts[name] for name in ("protocol", "adapter", "adapter.carried", "package.digest")
     } == {
@@ -98,7 +100,7 @@ def test_the_second_call_keeps_the_answer_that_was_brought(tmp_path):
         "package.digest": PACKAGE.digest,
     }
     assert (context.facts["answer.words"], context.facts["answer.bytes"]) == ("8", str(len(ANSWER)))
-    assert context.facts["upload.sha256"] == hashlib.sha256(upload(PACKAGE)).hexdigest()
+    assert context.facts["upload.sha256"] == hashlib.sha256(PACKAGE.upload).hexdigest()
 
 
 @pytest.mark.parametrize(
@@ -108,7 +110,7 @@ def test_the_second_call_keeps_the_answer_that_was_brought(tmp_path):
         (b"\xff\xfe\x00", "not UTF-8"),
         (b"text\0text", "NUL"),
         (b"x" * (LARGEST + 1), "bytes"),
-        (upload(PACKAGE).replace(b"\n", b"\r\n"), "was to be uploaded"),
+        (PACKAGE.upload.replace(b"\n", b"\r\n"), "was to be uploaded"),
     ],
     ids=["empty", "binary", "nul", "oversized", "the upload itself"],
 )
@@ -119,7 +121,7 @@ def test_what_is_no_answer_is_refused(tmp_path, data, fault):
 
 def test_an_answer_of_any_adapter_is_held_to_the_same_rule(tmp_path):
     class Mute:
-        def submit(self, package, params, answer):
+        def submit(self, package, params, interaction):
             return Answer(" ")
 
     with pytest.raises(BadInput, match="empty"):
@@ -128,8 +130,8 @@ def test_an_answer_of_any_adapter_is_held_to_the_same_rule(tmp_path):
 
 def test_an_adapter_is_given_the_package_and_its_own_options_alone(tmp_path):
     class Recorder:
-        def submit(self, package, params, answer):
-            self.given = (package, params, answer)
+        def submit(self, package, params, interaction):
+            self.given = (package, params, interaction.brought)
             return Answer("Noted.", {"model": "m"})
 
     recorder = Recorder()

@@ -50,6 +50,16 @@ class Order:
         given = {e.data["step"] for e in self.interpreting if "reads/read-1.md" in e.data["inputs"]}
         return tuple(e for e in self.view.of("step-finished") if e.data["step"] in given)
 
+    @cached_property
+    def read_raw_output(self) -> tuple[Event, ...]:
+        """Ends of interpreting steps that were given tables: analyses and syntheses, no plan or prompt."""
+        given = {
+            e.data["step"]
+            for e in self.interpreting
+            if any(path.endswith(".csv") for path in e.data["inputs"])
+        }
+        return tuple(e for e in self.view.of("step-finished") if e.data["step"] in given)
+
     def answered(self, gate: str) -> Event | None:
         """Return the event that sealed a gate's answer."""
         state = self.view.gates.get(gate)

@@ -9,9 +9,29 @@ from atlas.catalog import discover
 from atlas.errors import AtlasError
 from atlas.governance import Problem
 
-__all__ = ["installed_phase", "plan_problems"]
+__all__ = ["SEES", "WORDING", "installed_phase", "plan_problems", "role_of"]
 
 Step = Mapping[str, Any]
+
+SEES: Mapping[str, tuple[str, ...]] = {
+    "planner": (),
+    "prompt": ("planner.answer",),
+    "analysis": ("prompt.answer", "raw"),
+    "synthesis": ("raw", "read-1"),
+}
+"""What each role of the chain may see: raw output, Reads, and the answer of a step of another role."""
+WORDING: Mapping[str, str] = {
+    "planner": "programme context",
+    "prompt": "the plan",
+    "analysis": "the clean prompt and raw output",
+    "synthesis": "raw output and Read #1",
+}
+
+
+def role_of(step: Step) -> str:
+    """Return the role of an interpreting step; one that names none, or one of its own, synthesises."""
+    role = (step.get("params") or {}).get("role")
+    return role if isinstance(role, str) and role in SEES else "synthesis"
 
 
 def _sources(step: Step) -> tuple[str, ...]:
@@ -39,7 +59,7 @@ def plan_problems(manifest: Mapping[str, Any], phase: Callable[[Step], str]) -> 
     Problems that may be overridden are conditions that lower the tier; the others are refused.
     """
     steps = list(manifest.get("steps") or ())
-    interpreting = {step["id"] for step in steps if phase(step) == "interpret"}
+    roles = {step["id"]: role_of(step) for step in steps if phase(step) == "interpret"}
     problems: list[Problem] = []
     for step in steps:
         where = f"steps.{step['id']}"
@@ -51,9 +71,9 @@ def plan_problems(manifest: Mapping[str, Any], phase: Callable[[Step], str]) -> 
                     overridable=True,
                 )
             )
-        seen = _interpreting_sees if step["id"] in interpreting else _measuring_sees
-        problems += [Problem(message, f"{where}.sees") for message in seen(step, interpreting)]
-    synthesis = [s for s in steps if s["id"] in interpreting and "read-1" in _sources(s)]
+        found = _interpreting_sees(step, roles) if step["id"] in roles else _measuring_sees(step, roles)
+        problems += [Problem(message, f"{where}.sees") for message in found]
+    synthesis = [s for s in steps if s["id"] in roles and "read-1" in _sources(s)]
     if not synthesis:
         problems.append(
             Problem("no step synthesises raw output and Read #1 (Tier B)", "steps", overridable=True)
@@ -79,19 +99,18 @@ def plan_problems(manifest: Mapping[str, Any], phase: Callable[[Step], str]) -> 
     return tuple(problems)
 
 
-def _measuring_sees(step: Step, interpreting: set[str]) -> Iterator[str]:
+def _measuring_sees(step: Step, roles: Mapping[str, str]) -> Iterator[str]:
     for source in _sources(step):
         if source.startswith("read-"):
             yield f"a measuring step may not see {source}: judgement never enters a measurement"
-        elif source.endswith(".answer") or source.partition(".")[0] in interpreting:
+        elif source.endswith(".answer") or source.partition(".")[0] in roles:
             yield f"a measuring step may not see {source}, which interprets"
 
 
-def _interpreting_sees(step: Step, interpreting: set[str]) -> Iterator[str]:
+def _interpreting_sees(step: Step, roles: Mapping[str, str]) -> Iterator[str]:
+    own = role_of(step)
     for source in _sources(step):
-        if source == "read-1":
-            continue
-        if source.startswith("read-"):
-            yield f"an injection package holds raw output and Read #1 only, not {source}"
-        elif source.endswith(".answer") or source.partition(".")[0] in interpreting:
-            yield f"an injection package holds raw output and Read #1 only; {source} is an interpretation"
+        owner, _, part = source.partition(".")
+        kind = f"{roles[owner]}.{part}" if owner in roles else owner if owner.startswith("read-") else "raw"
+        if kind not in SEES[own] or (kind == "raw" and part == "answer"):
+            yield f"the package of a step of role {own} holds {WORDING[own]} only, not {source}"

@@ -18,10 +18,13 @@ from atlas.record import Event, RunView
 from atlas_cisp import PROTOCOL
 from atlas_cisp.gates import SANITISATION, complete
 from atlas_cisp.order import Order, place
-from atlas_cisp.plan import plan_problems
+from atlas_cisp.plan import plan_problems, role_of
 from atlas_cisp.records import is_record, linked_records
 
 __all__ = ["tier_report"]
+
+OUTPUT_BEGUN = "output begun"
+"""Name of the check that a step journals when the first byte of a model's output has come."""
 
 
 def tier_report(view: RunView, options: Mapping[str, Any]) -> TierReport:
@@ -46,6 +49,7 @@ def tier_report(view: RunView, options: Mapping[str, Any]) -> TierReport:
             _isolated(order),
             _planned(order),
             _clean(order),
+            _asked_once(order),
             _unsigned(view),
             read_1_in_order(order),
             _synthesis(order, options),
@@ -180,7 +184,7 @@ def _planned(order: Order) -> Condition:
         return "interpret" if step["id"] in interpreting else "measure"
 
     faults = [p.message for p in plan_problems(plan, phase) if not p.overridable]
-    faults += [f for e in order.interpreting for f in _strangers(e)]
+    faults += [f for e in order.interpreting for f in _strangers(e, role_of(sees.get(e.data["step"], {})))]
     faults += [
         f"step {e.data['step']} was given {p}"
         for e in order.measuring
@@ -192,11 +196,19 @@ def _planned(order: Order) -> Condition:
     )
 
 
-def _strangers(start: Event) -> Iterator[str]:
+_GIVEN: Mapping[str, tuple[str, ...]] = {
+    "planner": ("stimulus/files/",),
+    "prompt": ("raw/",),
+    "analysis": ("raw/",),
+    "synthesis": ("raw/", "reads/read-1."),
+}
+"""Beginnings of the paths that a step of each role may be given."""
+
+
+def _strangers(start: Event, role: str) -> Iterator[str]:
     step = start.data["step"]
     for path in start.data["inputs"]:
-        allowed = path.startswith(("raw/", "reads/read-1.")) or path.startswith(f"answers/{step}.")
-        if not allowed:
+        if not path.startswith((*_GIVEN[role], f"answers/{step}.")):
             yield f"step {step} was given {path} ({place(start)})"
 
 
@@ -205,7 +217,8 @@ def _clean(order: Order) -> Condition:
     if not order.interpreting:
         return _condition(name, "B", False, "no package was made")
     for start in order.interpreting:
-        given = {p: d for p, d in start.data["inputs"].items() if not p.startswith("answers/")}
+        shown = ("answers/", "stimulus/files/")  # a person's answer; the context, which a planner may hold
+        given = {p: d for p, d in start.data["inputs"].items() if not p.startswith(shown)}
         seen = [e for e in order.view.of("inspected") if e.seq < start.seq and _covers(e, given)]
         if not seen:
             return _condition(
@@ -219,6 +232,19 @@ def _clean(order: Order) -> Condition:
 
 def _covers(event: Event, given: Mapping[str, str]) -> bool:
     return all(event.data.get("inputs", {}).get(path) == digest for path, digest in given.items())
+
+
+def _asked_once(order: Order) -> Condition:
+    name = "no package was put before a model again after an output had begun"
+    begun = [e for e in order.view.of("step-checked") if e.data["name"] == OUTPUT_BEGUN]
+    first: dict[str, Event] = {}
+    for event in begun:
+        earlier = first.setdefault(event.data["step"], event)
+        if earlier is not event:
+            evidence = f"{event.data['step']}: output began at {place(earlier)} and again at {place(event)}"
+            return _condition(name, "B", False, evidence)
+    listed = ", ".join(f"{step}: {place(event)}" for step, event in first.items())
+    return _condition(name, "B", True, listed or "no adapter asked a model by itself")
 
 
 def _unsigned(view: RunView) -> Condition:

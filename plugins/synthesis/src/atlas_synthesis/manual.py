@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from atlas.contracts import Answer, AwaitAnswer, Package
+from atlas.contracts import Answer, AwaitAnswer, Interaction, Package
 from atlas_synthesis.answer import read_answer
-from atlas_synthesis.package import listing_of, upload
+from atlas_synthesis.package import listing_of
 
 __all__ = ["LISTING", "UPLOAD", "Manual"]
 
@@ -15,7 +15,7 @@ UPLOAD = "package.md"
 LISTING = "manifest-sha256.txt"
 
 _ASK = (
-    "Start a fresh session with the synthesis model, without history, memory or instructions. Upload "
+    "Start a fresh session with the model, without history, memory or instructions. Upload "
     f"{UPLOAD} from the handout folder and send nothing else. Do not reply to what the model says. Copy its "
     "first answer, whole and unchanged, into a text file, answer.md, and bring that file as this step's "
     "answer (atlas answer RUN STEP --file answer.md)."
@@ -26,17 +26,14 @@ class Manual:
     """Hands the package out on the first call, and takes the answer that was brought on the second."""
 
     def submit(
-        self, package: Package, params: Mapping[str, Any], answer: bytes | None
+        self, package: Package, params: Mapping[str, Any], interaction: Interaction
     ) -> Answer | AwaitAnswer:
         """Return what the person must do, or the answer they brought.
 
         Raises:
             BadInput: What they brought is no answer.
         """
-        uploaded = upload(package)
-        if answer is None:
-            return AwaitAnswer(
-                _ASK,
-                {UPLOAD: uploaded, LISTING: listing_of(package.files), **package.files},
-            )
-        return Answer(read_answer(answer, uploaded=uploaded), {"carried": "by hand"})
+        if interaction.brought is None:
+            handout = {UPLOAD: package.upload, LISTING: listing_of(package.files), **package.files}
+            return AwaitAnswer(_ASK, handout)
+        return Answer(read_answer(interaction.brought, uploaded=package.upload), {"carried": "by hand"})

@@ -142,7 +142,7 @@ def _reads(view: RunView) -> Sheet:
         if gate.id != READS[0]:
             breaks.append(row)
         if gate.id == "read-2":
-            for path, text in _syntheses(view):
+            for path, text in _written_by_models(view):
                 cells += [Cell(row, 1, path, "label"), Cell(row, 2, text, "value")]
                 row += 1
         cells.append(Cell(row, 1, gate.title, "head", 2))
@@ -170,9 +170,12 @@ def _reads(view: RunView) -> Sheet:
     return Sheet(SHEETS[2], (26, 112), tuple(cells), frozen_rows=2, breaks=tuple(breaks))
 
 
-def _syntheses(view: RunView) -> Iterator[tuple[str, str]]:
-    """Yield path and text of each synthesis, or where to read one that does not fit into a cell."""
-    for end in Order(view).synthesised:
+def _written_by_models(view: RunView) -> Iterator[tuple[str, str]]:
+    """Yield path and text of each analysis and synthesis, or where to read one that does not fit into a cell.
+
+    They stand beside the Read for the Technician; nothing of them is taken into a field.
+    """
+    for end in Order(view).read_raw_output:
         path = f"raw/{end.data['step']}/answer.md"
         if path in view.artifacts:
             text = view.text(path).rstrip()
