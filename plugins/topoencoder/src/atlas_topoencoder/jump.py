@@ -5,18 +5,21 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from atlas_topoencoder.geometry import expmap0, mobius_add, mobius_difference
+from atlas_topoencoder.points import Point, exp0, minus, pairwise_chord, plus, point
 
 __all__ = ["FactorizedJumpOperator"]
+
+_ROUNDING = 1e-7
+"""Of a chord by one product, near the origin; under it two points count as one."""
 
 
 class FactorizedJumpOperator(nn.Module):
     """Jumps from chart i to chart j by way of a frame that all charts share.
 
-    `J_ij(z) = a_j + R_j^T R_i ((-a_i) + z)`, Möbius sums, with an anchor and a rotation of each chart.
-    The rotation is the Cayley transform of an antisymmetric matrix, hence orthogonal: every jump is an
-    isometry, `J_ii` is the identity, `J_ji` undoes `J_ij`, and `J_jk` after `J_ij` is `J_ik`. Source:
-    seed 002, section 0.4, tier 5.
+    `J_ij(z) = a_j + R_j^T R_i ((-a_i) + z)`, Möbius sums, with an anchor and a rotation of each chart. The
+    rotation is the Cayley transform of an antisymmetric matrix, hence orthogonal: every jump is an isometry,
+    `J_ii` is the identity, `J_ji` undoes `J_ij`, and `J_jk` after `J_ij` is `J_ik`. Source: seed 002,
+    section 0.4, tier 5.
 
     Args:
         charts: N_c.
@@ -37,19 +40,27 @@ class FactorizedJumpOperator(nn.Module):
 
     def between(self, z: torch.Tensor, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Jump points `[B, D]` of the ball from charts `source` to charts `target`, each `[B]` int64."""
-        anchors, rotations = expmap0(self.anchors_tangent), self.rotations()
-        shared = rotations[source] @ mobius_difference(anchors[source], z).unsqueeze(-1)
-        return mobius_add(anchors[target], (rotations[target].mT @ shared).squeeze(-1))
+        anchors, rotations = exp0(self.anchors_tangent), self.rotations()
 
-    def forward(self, z: torch.Tensor) -> torch.Tensor:
-        """Jump from every chart to every chart.
+        def anchor(chart: torch.Tensor) -> Point:
+            return Point(anchors.z[chart], anchors.complement[chart])
+
+        seen = minus(anchor(source), point(z))
+        turned = rotations[target].mT @ rotations[source] @ seen.z.unsqueeze(-1)
+        return plus(anchor(target), Point(turned.squeeze(-1), seen.complement)).z
+
+    def sq_misses(self, z: torch.Tensor) -> torch.Tensor:
+        """Return `d(J_ij(z_i), z_j)^2` for every pair of charts.
+
+        Jumps are isometries, so that the distance is that of the two points in the shared frame: the pairs
+        cost one product, and no pair is jumped.
 
         Args:
             z: A point of the ball in each chart's coordinates, `[B, N_c, D]`.
 
         Returns:
-            `[B, N_c, N_c, D]`: source, then target.
+            `[B, N_c, N_c]`, symmetric.
         """
-        anchors, rotations = expmap0(self.anchors_tangent), self.rotations()
-        shared = (mobius_difference(anchors, z).unsqueeze(-2) @ rotations.mT).squeeze(-2)
-        return mobius_add(anchors, (shared.unsqueeze(2).unsqueeze(3) @ rotations).squeeze(3))
+        seen = minus(exp0(self.anchors_tangent), point(z))
+        shared = Point((seen.z.unsqueeze(-2) @ self.rotations().mT).squeeze(-2), seen.complement)
+        return 4 * pairwise_chord(shared, shared).clamp_min(_ROUNDING).sqrt().asinh().square()

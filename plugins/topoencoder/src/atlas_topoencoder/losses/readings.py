@@ -9,10 +9,10 @@ import torch
 from atlas.errors import BadInput
 from atlas_topoencoder.companions import Companions
 from atlas_topoencoder.geometry import (
+    chord,
     conformal_factor,
     expmap0,
     logmap0,
-    logmap0_difference,
     mobius_add,
     project,
     sq_distance,
@@ -63,10 +63,10 @@ def _symbol_reconstruction(o: ModelOutputs) -> torch.Tensor:
 
 def _vq(o: ModelOutputs) -> torch.Tensor:
     e = o.encoding
-    local = e.local[:, None]
-    pull = logmap0_difference(local.detach(), e.z_q_charts).square().mean(-1)
-    commit = logmap0_difference(e.z_q_charts.detach(), local).square().mean(-1)
-    return (e.weights.detach() * (pull + COMMITMENT * commit)).sum(1).mean()
+    half = chord(e.local.detach().unsqueeze(1), e.z_q_charts).clamp_min(1e-12).sqrt().asinh()
+    commit = (e.residual_charts * e.residual_charts).sum(-1)  # the code is constant in it
+    pulled = half * half + COMMITMENT * commit  # |log0((-x) + y)| is half the distance, whichever is x
+    return (e.weights.detach() * pulled).sum(1).mean() / e.local.shape[1]
 
 
 def _routing_entropy(o: ModelOutputs) -> torch.Tensor:
@@ -139,9 +139,8 @@ def _chart_separation(o: ModelOutputs) -> torch.Tensor:
 
 
 def _jump(o: ModelOutputs) -> torch.Tensor:
-    local = o.model.chart_coordinates(o.encoding)
-    jumped = o.model.jump(local)
-    return separation.jump_gap(jumped, local, o.encoding.probabilities, LEAST_PAIR_MASS)
+    missed = o.model.jump.sq_misses(o.model.chart_coordinates(o.encoding))
+    return separation.jump_gap(missed, o.encoding.probabilities, LEAST_PAIR_MASS)
 
 
 def _variance(o: ModelOutputs) -> torch.Tensor:

@@ -9,7 +9,7 @@ import math
 
 import torch
 
-from atlas_topoencoder.geometry import chord, distance, expmap0, logmap0, pairwise_chord
+from atlas_topoencoder.geometry import distance, expmap0, logmap0, pairwise_chord
 
 __all__ = [
     "centring",
@@ -64,18 +64,16 @@ def uniformity(points: torch.Tensor) -> torch.Tensor:
     return (-tau * gaps).masked_fill(own, -math.inf).logsumexp(1).mean() - math.log(count - 1)
 
 
-def jump_gap(jumped: torch.Tensor, local: torch.Tensor, weights: torch.Tensor, least: float) -> torch.Tensor:
+def jump_gap(missed: torch.Tensor, weights: torch.Tensor, least: float) -> torch.Tensor:
     """Return the mean over ordered pairs of charts of the squared distance that a jump misses by.
 
     Args:
-        jumped: Coordinates of chart i carried into chart j, `[B, N_c, N_c, D]`.
-        local: Coordinates in each chart, `[B, N_c, D]`.
+        missed: Squared distance that the jump from chart i to chart j misses by, `[B, N_c, N_c]`.
         weights: `[B, N_c]`; an example counts for a pair by the product of its weights.
         least: Pairs of less mass are left out.
     """
     both = weights[:, :, None] * weights[:, None, :]
     mass = both.sum(0)
-    missed = 4 * chord(jumped, local[:, None]).clamp_min(1e-12).sqrt().asinh().square()
     mean = (both * missed).sum(0) / mass.clamp_min(least)
     apart = ~torch.eye(mass.shape[0], dtype=torch.bool, device=mass.device)
     counted = ((mass >= least) & apart).to(mean.dtype)
