@@ -95,11 +95,10 @@ def objective_of(weights: Mapping[str, float], context: StepContext | None = Non
     """
     if not weights:
         return Objective([term for term in TERMS.values() if term.default_weight])
-    terms: list[LossTerm] = [
-        TERMS[name] if name in TERMS or context is None else context.load("loss_terms", name)
-        for name in weights
-    ]
-    return Objective(terms, weights)
+    others: list[LossTerm] = []
+    if context is not None:
+        others = [context.load("loss_terms", name) for name in weights if name not in TERMS]
+    return Objective([*TERMS.values(), *others], {**dict.fromkeys(TERMS, 0.0), **weights})
 
 
 def training_of(

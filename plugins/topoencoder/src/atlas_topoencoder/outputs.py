@@ -144,6 +144,8 @@ class ModelOutputs:
         next: Encoding of the examples one time step later, in the same order; None without sequences.
         actions: What was done in between, `[B, A]`; None without.
         companions: Parameters that are learned beside the model; None without.
+        anchors: Chart that each example was given when charts were placed, -1 where none was, `[B]` int64;
+            None before.
     """
 
     x: torch.Tensor
@@ -155,3 +157,4 @@ class ModelOutputs:
     next: Encoding | None = None
     actions: torch.Tensor | None = None
     companions: Companions | None = None
+    anchors: torch.Tensor | None = None

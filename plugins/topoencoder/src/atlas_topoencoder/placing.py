@@ -11,30 +11,41 @@ from atlas_topoencoder.model import TopoEncoder
 
 __all__ = ["place_charts", "place_codes", "revive_codes"]
 
-_WARD_LIMIT = 5000
-"""Examples that Ward's method is given; it needs the square of their number."""
+_NEIGHBOURS = 10
+"""Of the graph of spectral clustering."""
 
 
 def _clusters(points: np.ndarray, number: int, method: str, seed: int) -> np.ndarray:
-    """Return centres of `number` clusters of `[N, D]`."""
-    from sklearn.cluster import AgglomerativeClustering, KMeans
+    """Return the cluster of each of `[N, D]`, `[N]`."""
+    from sklearn.cluster import AgglomerativeClustering, KMeans, SpectralClustering
 
     if method == "ward":
-        points = points[:_WARD_LIMIT]
-        found = AgglomerativeClustering(number).fit_predict(points)
-        return np.stack([points[found == k].mean(0) for k in range(number)])
-    centres: np.ndarray = KMeans(number, n_init=5, random_state=seed).fit(points).cluster_centers_
-    return centres
+        found = AgglomerativeClustering(number)
+    elif method == "spectral":
+        found = SpectralClustering(
+            number,
+            affinity="nearest_neighbors",
+            n_neighbors=min(_NEIGHBOURS, len(points) - 1),
+            assign_labels="cluster_qr",
+            random_state=seed,
+        )
+    else:
+        found = KMeans(number, n_init=5, random_state=seed)
+    labels: np.ndarray = found.fit_predict(points)
+    return labels
 
 
-def place_charts(model: TopoEncoder, v: torch.Tensor, *, method: str, seed: int) -> None:
+def place_charts(model: TopoEncoder, v: torch.Tensor, *, method: str, seed: int) -> np.ndarray:
     """Put chart centres on the clusters of points `[N, D]` of the ball, in their logarithms.
 
     Args:
         model: Its centres are overwritten, those of the decoder's router too.
         v: Points before quantisation, N no fewer than the charts.
-        method: `k-means`, or `ward` on the first 5000.
-        seed: Of k-means.
+        method: `k-means`, `ward`, or `spectral` on the graph of the ten nearest neighbours.
+        seed: Of the method's own draws.
+
+    Returns:
+        The chart of each point, `[N]`.
 
     Raises:
         BadInput: There are fewer points than charts.
@@ -46,10 +57,13 @@ def place_charts(model: TopoEncoder, v: torch.Tensor, *, method: str, seed: int)
             where="model.charts",
             fix=f"ask for at most {len(v)} charts, or give more examples",
         )
-    centres = _clusters(logmap0(v).double().cpu().numpy(), charts, method, seed)
+    points = logmap0(v).double().cpu().numpy()
+    found = _clusters(points, charts, method, seed)
     with torch.no_grad():
         for router in {model.router, model.decoder_router}:
-            router.centers_tangent.copy_(torch.from_numpy(centres))
+            for k in np.unique(found).tolist():
+                router.centers_tangent[k].copy_(torch.from_numpy(points[found == k].mean(0)))
+    return found
 
 
 def place_codes(model: TopoEncoder, local: torch.Tensor, chart: torch.Tensor, *, seed: int) -> None:

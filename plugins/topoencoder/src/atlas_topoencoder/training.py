@@ -49,10 +49,8 @@ class Schedule:
         clip: Greatest norm of the gradient.
         warmup: Steps of an autoencoder through the point before quantisation, with reconstruction alone,
             after which charts and codes are placed.
-        placing: `k-means`, `ward`, or `none` to leave charts and codes as they were drawn.
+        placing: `spectral`, `k-means`, `ward`, or `none` to leave charts and codes as they were drawn.
         revive_every: Steps between revivals of dead codes; 0 for none. None in the last fifth.
-        denoise: Whether the warm-up reconstructs an example from a view of it, so that views come to lie
-            together before charts are placed.
     """
 
     steps: int
@@ -63,7 +61,6 @@ class Schedule:
     warmup: int
     placing: str
     revive_every: int
-    denoise: bool
 
     def rate(self, step: int) -> float:
         """Return the learning rate of a step."""
@@ -160,6 +157,7 @@ class Training:
         random: Of this training.
         device: Where it computes.
         step: Steps done.
+        anchors: Chart that placing gave each row of the data set, -1 where none; None before.
     """
 
     model: TopoEncoder
@@ -172,6 +170,7 @@ class Training:
     random: RandomStreams
     device: Device
     step: int = 0
+    anchors: np.ndarray | None = None
     optimizer: torch.optim.Optimizer = field(init=False)
     _warmup: Objective = field(init=False)
 
@@ -211,10 +210,7 @@ class Training:
         rows = self.order.rows_of(step)
         plain = torch.from_numpy(self.dataset.take(rows)).to(self.device.device)
         if self.warming_up:
-            shown = plain
-            if self.schedule.denoise:
-                shown = self.views.draw(plain, self.random.generator("view of input", step))
-            encoding = self.model.encode(shown)
+            encoding = self.model.encode(plain)
             decoding = self.model.decode(encoding.v)
         else:
             encoding, decoding = self.model(plain)
@@ -231,6 +227,7 @@ class Training:
             labels=None if labels is None else torch.from_numpy(labels).to(self.device.device),
             views=views,
             companions=self.companions,
+            anchors=None if self.anchors is None else torch.from_numpy(self.anchors[rows]).to(plain.device),
         )
 
     def advance(self) -> ObjectiveValue:
@@ -289,7 +286,9 @@ class Training:
         seed = int(self.random.generator("placing seed", self.step).integers(2**31 - 1000))
         if first:
             found = [e.v for _, e in encode_rows(self.model, self.dataset, rows, self.device.device)]
-            place_charts(self.model, torch.cat(found), method=schedule.placing, seed=seed)
+            charts = place_charts(self.model, torch.cat(found), method=schedule.placing, seed=seed)
+            self.anchors = np.full(len(self.dataset), -1, dtype=np.int64)
+            self.anchors[rows] = charts
         encodings = [e for _, e in encode_rows(self.model, self.dataset, rows, self.device.device)]
         local, chart = torch.cat([e.local for e in encodings]), torch.cat([e.chart for e in encodings])
         if first:
@@ -320,6 +319,8 @@ class Training:
         for number, parameter in enumerate(self.parameters()):
             for name, value in self.optimizer.state.get(parameter, {}).items():
                 tensors[f"optimizer.{number}.{name}"] = value
+        if self.anchors is not None:
+            tensors["anchors"] = torch.from_numpy(self.anchors)
         return {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
 
     def restore(self, tensors: Mapping[str, torch.Tensor], step: int) -> None:
@@ -333,4 +334,5 @@ class Training:
             if own:
                 kept = {n: t if n == "step" else t.to(parameter.device) for n, t in own.items()}
                 self.optimizer.state[parameter] = kept
+        self.anchors = tensors["anchors"].numpy().copy() if "anchors" in tensors else None
         self.step = step

@@ -73,6 +73,15 @@ def _routing_entropy(o: ModelOutputs) -> torch.Tensor:
     return entropies.conditional_entropy(o.encoding.scores)
 
 
+def _anchoring(o: ModelOutputs) -> torch.Tensor:
+    log_p = o.encoding.scores.log_softmax(-1)
+    if o.anchors is None:
+        return 0 * log_p.sum()
+    given = (o.anchors >= 0).to(log_p.dtype)
+    chosen = log_p.gather(1, o.anchors.clamp_min(0)[:, None])[:, 0]
+    return -(given * chosen).sum() / given.sum().clamp_min(1)
+
+
 def _diversity(o: ModelOutputs) -> torch.Tensor:
     return entropies.evenness_gap(o.encoding.probabilities.mean(0))
 
@@ -321,6 +330,7 @@ READINGS: dict[str, Reading] = {
     "enclosure": _enclosure,
     "isometry": _isometry,
     "texture-orthogonality": _texture_orthogonality,
+    "anchoring": _anchoring,
     "base-reconstruction": _base_reconstruction,
     "symbol-reconstruction": _symbol_reconstruction,
 }

@@ -129,6 +129,13 @@ _REGISTER: dict[str, tuple[float, float, str, str, str]] = {
         "E cos(z_tex, z_n)^2 + E cos(z_tex, log0 z_q)^2",
         f"{_LATENT}, texture",
     ),
+    "anchoring": (
+        0.5,
+        0.0,
+        "base",
+        "mean -log w_a, a the cluster that placed the example",
+        "Atlas; not in the seed",
+    ),
     "base-reconstruction": (0.5, 0.0, "base", "mean (base(z_geo) - x)^2", "Atlas; not in the seed"),
     "symbol-reconstruction": (
         0.3,
