@@ -42,6 +42,12 @@ def _render_links(view: RunView, step: str) -> Fragment:
     return render(view, step)
 
 
+def _render_harmonics(view: RunView, step: str) -> Fragment:
+    from atlas_lossyscape.harmonics.section import render
+
+    return render(view, step)
+
+
 def _harmonics(context: StepContext) -> None:
     from atlas_lossyscape.harmonics.instruments import predict
 
@@ -75,4 +81,4 @@ def atlas_schemas() -> Mapping[str, TableSchema]:
 @hookimpl
 def atlas_report_sections() -> Mapping[str, ReportSection]:
     """Offer what a report shows of their steps."""
-    return {"link-relations": _render_links}
+    return {"link-relations": _render_links, "harmonics": _render_harmonics}

@@ -1,68 +1,31 @@
-"""The experiment: trains a small network, with observed frequencies and gains beside the predicted ones."""
+"""The experiment at a minimum: modes that a push or noise sets swinging, beside their predictions."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import numpy as np
-from attrs import frozen
 
 from atlas.errors import InstrumentFailed
 from atlas.randomness import RandomStreams
-from atlas_lossyscape.harmonics.gain import cyclic_growth, gain
-from atlas_lossyscape.harmonics.modes import Optimizer, frequency_interval, mode
+from atlas_lossyscape.harmonics.certificate import certified_pairs
+from atlas_lossyscape.harmonics.comparison import Comparison, compare, resolvable
+from atlas_lossyscape.harmonics.modes import Optimizer, mode, preconditioner
 from atlas_lossyscape.harmonics.network import Network, eigenpairs, minimum
-from atlas_lossyscape.harmonics.signals import Observed, autoregression, component, matrix_pencil
+from atlas_lossyscape.harmonics.signals import Observed, autoregression, from_repeats
+from atlas_lossyscape.harmonics.training import EPSILON, rest, train
 
-__all__ = ["Comparison", "Drive", "at_edge", "draw", "free", "noisy", "sweep_order", "sweep_rate"]
+__all__ = ["SHARES", "approach", "draw", "free", "noisy", "under_adam"]
 
 SAMPLES, WIDTH, HIDDEN, DRAWS = 64, 2, 3, 20
-PUSH = 1e-5
+PUSHES = (1e-5, -1e-5, 2e-5, -2e-5)
+LONGEST = 1000
 
-Gradient = Callable[[np.ndarray, int], np.ndarray]
+SHARES = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
+"""Rates of `approach`, in units of the largest that the top mode bears."""
 
-
-@frozen
-class Comparison:
-    """One mode of one leg, frequencies in radians a step.
-
-    Attributes:
-        leg: Which part of the experiment.
-        index: Position of the eigenvalue, from 1, the largest first.
-        eigenvalue: Of the loss, without decay.
-        residual_norm: Bound on its error.
-        predicted: From the loss's curvature and the decay together.
-        low: Lower end of the prediction under the residual norm.
-        high: Upper end.
-        decay_only: What the decay alone would give, the loss's curvature left out.
-        observed: From the recorded projection.
-    """
-
-    leg: str
-    index: int
-    eigenvalue: float
-    residual_norm: float
-    predicted: float
-    low: float
-    high: float
-    decay_only: float
-    observed: Observed
-
-    @property
-    def relative_error(self) -> float:
-        """Distance of the observed from the predicted frequency, relative to the latter."""
-        return abs(self.observed.frequency - self.predicted) / self.predicted
-
-
-@frozen
-class Drive:
-    """Response of one mode to one period of a drive; `what` is `order` or `rate`."""
-
-    what: str
-    period: int
-    predicted: float
-    measured: float
+_BATCH_NOISE = 0.01
 
 
 def draw(random: RandomStreams, decay: float) -> tuple[Network, np.ndarray]:
@@ -91,66 +54,50 @@ def draw(random: RandomStreams, decay: float) -> tuple[Network, np.ndarray]:
     raise InstrumentFailed("no draw has a well-conditioned minimum", fix="take another seed")
 
 
-def _train(
-    start: np.ndarray,
-    optimizer: Optimizer,
-    gradient: Gradient,
-    steps: int,
-    rate: Callable[[int], float] | None = None,
-) -> np.ndarray:
-    """Return the path `[steps, n]` from rest at `start`; `rate` varies the rate by its factor."""
-    path = np.empty((steps, start.size))
-    now, before = start.copy(), start.copy()
-    for t in range(steps):
-        path[t] = now
-        factor = 1.0 if rate is None else rate(t)
-        move = optimizer.beta * (now - before) - factor * optimizer.effective_rate * gradient(now, t)
-        now, before = now + move, now
-    if not np.all(np.isfinite(now)):
-        raise InstrumentFailed("the training diverged", fix="lower the rate")
-    return path
-
-
-def _compare(
-    leg: str, index: int, optimizer: Optimizer, total: float, bound: float, observed: Observed
-) -> Comparison:
-    curvature = total - optimizer.decay
-    span = frequency_interval(optimizer, curvature, bound)
-    return Comparison(
-        leg,
-        index + 1,
-        curvature,
-        bound,
-        span.value,
-        span.low,
-        span.high,
-        mode(optimizer, 0.0).frequency,
-        observed,
-    )
+def _ring(
+    network: Network, theta: np.ndarray, optimizer: Optimizer, axis: np.ndarray, period: float
+) -> Observed:
+    """Push a minimum along an axis, by four pushes of both signs, and read how it swings back."""
+    steps = max(48, math.ceil(2.5 * period))
+    signals = []
+    for push in PUSHES:
+        path, _ = train(rest(theta + push * axis), optimizer, lambda x, _: network.gradient(x), steps)
+        signals.append((path - theta) @ axis / push)
+    return from_repeats(np.array(signals))
 
 
 def free(network: Network, theta: np.ndarray, optimizer: Optimizer, leg: str) -> list[Comparison]:
-    """Push the minimum along each eigenvector whose mode is underdamped and read how it swings back.
+    """Push the minimum along each certified eigenvector whose mode is underdamped and read how it swings.
 
     Args:
         network: With the optimiser's decay in its loss.
         theta: Its minimum.
-        optimizer: Heavy ball.
+        optimizer: Heavy ball or Nesterov.
         leg: Name for the rows.
     """
-    values, vectors, bounds = eigenpairs(network, theta)
+    pairs = certified_pairs(network, theta)
     rows = []
-    for index, value in enumerate(map(float, values)):
-        expected = mode(optimizer, value - optimizer.decay)
-        turns = 0.0 if expected.period is None else 2.5 * expected.period
-        if not expected.underdamped or turns > 400:
-            continue
-        axis = vectors[:, index]
-        path = _train(
-            theta + PUSH * axis, optimizer, lambda x, _: network.gradient(x), max(48, math.ceil(turns))
-        )
-        observed = matrix_pencil((path - theta) @ axis / PUSH)
-        rows.append(_compare(leg, index, optimizer, value, float(bounds[index]), observed))
+    for index, value in enumerate(map(float, pairs.values)):
+        expected = mode(optimizer, value)
+        if expected.underdamped and expected.period is not None and 2.5 * expected.period <= LONGEST:
+            observed = _ring(network, theta, optimizer, pairs.vectors[:, index], expected.period)
+            rows.append(compare(leg, index, optimizer, pairs, observed))
+    return rows
+
+
+def approach(
+    network: Network, theta: np.ndarray, momentum: float, shares: Sequence[float] = SHARES
+) -> list[Comparison]:
+    """Raise heavy ball's rate towards the top mode's edge and read that mode's frequency at each rate."""
+    pairs = certified_pairs(network, theta)
+    edge = Optimizer("heavy-ball", 1.0, momentum, network.decay).edge
+    rows = []
+    for share in shares:
+        rate = share * edge / (float(pairs.values[0]) + network.decay)
+        optimizer = Optimizer("heavy-ball", rate, momentum, network.decay)
+        period = mode(optimizer, float(pairs.values[0])).period or 0.0
+        observed = _ring(network, theta, optimizer, pairs.vectors[:, 0], period)
+        rows.append(compare("approach", 0, optimizer, pairs, observed))
     return rows
 
 
@@ -160,92 +107,60 @@ def noisy(
     """Add white gradient noise at a minimum of the loss alone and read the modes' frequencies."""
     generator = random.generator("harmonics noise")
     noise = 1e-6 * generator.normal(size=(steps, theta.size))
-    path = _train(theta, optimizer, lambda x, t: network.gradient(x) + noise[t], steps)
-    values, vectors, bounds = eigenpairs(network, theta)
-    rows = []
-    for index, value in enumerate(map(float, values)):
-        expected = mode(optimizer, value)
-        if expected.underdamped and expected.frequency > 2 * expected.damping:
-            observed = autoregression((path - theta) @ vectors[:, index])
-            rows.append(_compare("noise", index, optimizer, value, float(bounds[index]), observed))
-    return rows
+    path, _ = train(rest(theta), optimizer, lambda x, t: network.gradient(x) + noise[t], steps)
+    pairs = certified_pairs(network, theta)
+    signals = (path - theta) @ pairs.vectors
+    return [
+        compare("noise", index, optimizer, pairs, autoregression(signals[:, index]))
+        for index, value in enumerate(map(float, pairs.values))
+        if resolvable(mode(optimizer, value))
+    ]
 
 
-def at_edge(network: Network, theta: np.ndarray, random: RandomStreams) -> tuple[Comparison, float]:
-    """Train from a random start by gradient descent at a rate 5% above what the minimum bears.
+def under_adam(
+    network: Network, theta: np.ndarray, momentum: float, random: RandomStreams, *, steps: int, share: float
+) -> tuple[list[Comparison], float]:
+    """Train with Adam itself, its moments alive, on batches, and compare with its moments held fixed.
+
+    Each step weighs the examples by 1 + 0.01 z with standard normal z, as very large batches would. The
+    prediction takes the mean of the bias-corrected second moments over the record.
+
+    Args:
+        network: Without decay.
+        theta: Its minimum.
+        momentum: Beta_1.
+        random: Source of the weights.
+        steps: Recorded steps; 5,000 go before them.
+        share: Top eigenvalue, with the moments of the batches at the minimum, in units of the edge.
 
     Returns:
-        The top mode's frequency at the end, and the sharpness there in units of 2 / rate, which gradient
-        descent holds near 1 (Cohen et al. 2021).
+        The rows, and the scatter of the second moments over the record: the mean over parameters of the
+        standard deviation of sqrt(v), relative to its mean.
     """
-    sharpest = float(eigenpairs(network, theta)[0][0])
-    optimizer = Optimizer("gd", 1.05 * 2 / sharpest)
-    start = 0.4 * random.generator("harmonics start").normal(size=theta.size)
-    path = _train(start, optimizer, lambda x, _: network.gradient(x), 6000)[-64:]
-    values, vectors, bounds = eigenpairs(network, path[-2:].mean(0))
-    signal = (path - path.mean(0)) @ vectors[:, 0]
-    row = _compare("edge", 0, optimizer, float(values[0]), float(bounds[0]), matrix_pencil(signal))
-    return row, float(values[0]) / optimizer.edge
+    wait = 5000
+    generator = random.generator("harmonics batches")
+    weights = 1 + _BATCH_NOISE * generator.normal(size=(wait + steps, network.targets.size))
+    slopes = np.array([network.gradient(theta, weights[t]) for t in range(wait // 10)])
+    start = certified_pairs(network, theta, preconditioner((slopes**2).mean(0), EPSILON))
+    rate = share * Optimizer("adam", 1.0, momentum).edge / float(start.values[0])
+    optimizer = Optimizer("adam", rate, momentum)
 
+    def gradient(x: np.ndarray, t: int) -> np.ndarray:
+        return network.gradient(x, weights[t])
 
-def sweep_order(
-    network: Network, theta: np.ndarray, optimizer: Optimizer, index: int, periods: tuple[int, ...]
-) -> list[Drive]:
-    """Alternate two halves of the data, half a period each, and measure a mode's gain.
-
-    The halves weigh 1 + s and 1 - s with s = 1e-4, so that the motion stays where the loss is quadratic; both
-    amplitudes are at the drive's own frequency, of the projection and of the halves' gradients.
-    """
-    values, vectors, _ = eigenpairs(network, theta)
-    axis, value = vectors[:, index], float(values[index])
-    signs = 1e-4 * np.where(np.arange(network.targets.size) < network.targets.size // 2, 1.0, -1.0)
-    force = float(network.gradient(theta, 1 + signs) @ axis - network.gradient(theta) @ axis)
-    rows = []
-    for period in periods:
-        turns = math.ceil(300 / period)
-        wait = period * math.ceil(400 / period)
-
-        def half(t: int, period: int = period) -> float:
-            return 1.0 if t % period < period // 2 else -1.0
-
-        path = _train(
-            theta, optimizer, lambda x, t: network.gradient(x, 1 + half(t) * signs), wait + turns * period
-        )
-        omega = 2 * math.pi / period
-        driven = component((path[wait:] - theta) @ axis, omega)
-        forced = abs(force) * component(np.array([half(t) for t in range(period)]), omega)
-        rows.append(Drive("order", period, gain(optimizer, value, omega), driven / forced))
-    return rows
-
-
-def sweep_rate(
-    network: Network,
-    theta: np.ndarray,
-    optimizer: Optimizer,
-    index: int,
-    periods: tuple[int, ...],
-    amplitude: float,
-) -> list[Drive]:
-    """Vary the rate by a cosine of each period and measure how a mode's swing grows or decays, per step."""
-    values, vectors, _ = eigenpairs(network, theta)
-    axis, value = vectors[:, index], float(values[index])
-    rows = []
-    for period in periods:
-        predicted = cyclic_growth(optimizer, value, period, amplitude)
-        skip, span = period * math.ceil(80 / period), period * math.ceil(320 / period)
-
-        def factor(t: int, period: int = period) -> float:
-            return 1 + amplitude * math.cos(2 * math.pi * t / period)
-
-        push = 1e-5 * min(1.0, math.exp(-predicted * (skip + span)))
-        path = _train(
-            theta + push * axis,
-            optimizer,
-            lambda x, _: network.gradient(x),
-            skip + 2 * span,
-            factor,
-        )
-        swing = np.abs((path - theta) @ axis)
-        early, late = (float(swing[s : s + span].max()) for s in (skip, skip + span))
-        rows.append(Drive("rate", period, predicted, math.log(late / early) / span))
-    return rows
+    _, state = train(rest(theta), optimizer, gradient, wait)
+    paths, moments = [], []
+    for _ in range(steps // 100):
+        path, state = train(state, optimizer, gradient, 100)
+        paths.append(path)
+        moments.append(state.second_moments)
+    path, roots = np.concatenate(paths), np.sqrt(np.array(moments))
+    scale = preconditioner(np.mean(moments, axis=0), EPSILON)
+    pairs = certified_pairs(network, path.mean(0), scale)
+    signals = ((path - path.mean(0)) / scale) @ pairs.vectors
+    rows = [
+        compare("adam", index, optimizer, pairs, autoregression(signals[:, index]))
+        for index, value in enumerate(map(float, pairs.values))
+        if resolvable(mode(optimizer, value))
+    ]
+    return rows, float(np.mean(roots.std(0) / roots.mean(0)))

@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
+from attrs import evolve
 
 from atlas.contracts import StepContext
 from atlas.errors import BadInput
 from atlas.quantities import Quantity, UncertaintyKind
 from atlas.tables import read_csv
 from atlas_lossyscape.harmonics import experiment
+from atlas_lossyscape.harmonics.certificate import Eigenpairs, certified_pairs
+from atlas_lossyscape.harmonics.comparison import WRONG_RATE, Comparison
+from atlas_lossyscape.harmonics.edge import at_edge
 from atlas_lossyscape.harmonics.gain import resonant_frequency
-from atlas_lossyscape.harmonics.modes import Optimizer, frequency_interval, mode
-from atlas_lossyscape.harmonics.network import eigenpairs
+from atlas_lossyscape.harmonics.modes import Optimizer, Rule, frequency_interval, mode
+from atlas_lossyscape.harmonics.network import Network
+from atlas_lossyscape.harmonics.sweeps import (
+    Drive,
+    order_peak,
+    rate_peak,
+    sweep_order,
+    sweep_rate,
+)
 
 __all__ = ["predict", "run_experiment"]
 
 _RAD = "rad/step"
+_SHARE = 0.45
+"""Rate of the legs that stay below the edge, in units of the largest that the top mode bears."""
+_RULES: tuple[Rule, ...] = ("gd", "heavy-ball", "nesterov", "adam")
 
 
 def _optimizer(params: Mapping[str, Any]) -> Optimizer:
@@ -82,96 +98,144 @@ def predict(context: StepContext) -> None:
 
 
 def run_experiment(context: StepContext) -> None:
-    """Train the small network, with and without decay and with noise, and compare with the predictions."""
+    """Train the small network in every leg and compare what swings with what its curvature predicts."""
     params, random = context.params, context.random
     network, theta = experiment.draw(random, 0.0)
-    sharpest = float(eigenpairs(network, theta)[0][0])
-    beta, decay = params["momentum"], params["decay"]
-    rate = 0.45 * 2 * (1 + beta) / sharpest
-    plain = Optimizer("heavy-ball", rate, beta)
-    context.progress("free oscillations without decay")
-    rows = experiment.free(network, theta, plain, "free")
-    context.progress("free oscillations with decay")
+    pairs = certified_pairs(network, theta)
+    beta, decay, sharpest = params["momentum"], params["decay"], float(pairs.values[0])
+
+    def optimizer(rule: Rule, share: float, decay: float = 0.0) -> Optimizer:
+        return Optimizer(rule, share * Optimizer(rule, 1.0, beta).edge / sharpest, beta, decay)
+
+    ball = optimizer("heavy-ball", _SHARE)
+    context.progress("free oscillations with and without decay")
+    rows = experiment.free(network, theta, ball, "free")
+    rows += experiment.free(network, theta, optimizer("nesterov", _SHARE), "free-nesterov")
     other, shifted = experiment.draw(random, decay)
-    rows += experiment.free(other, shifted, Optimizer("heavy-ball", rate, beta, decay), "free-decay")
+    rows += experiment.free(other, shifted, optimizer("heavy-ball", _SHARE, decay), "free-decay")
+    rows += experiment.approach(network, theta, beta)
     context.progress("gradient noise without decay")
-    rows += experiment.noisy(network, theta, plain, random, steps=params["noise_steps"])
-    edge, sharpness = experiment.at_edge(network, theta, random)
-    rows.append(edge)
+    rows += experiment.noisy(network, theta, ball, random, steps=params["noise_steps"])
+    context.progress("Adam on batches")
+    adam, scatter = experiment.under_adam(
+        network, theta, beta, random, steps=params["noise_steps"], share=_SHARE
+    )
+    rows += adam
+    context.fact("adam_second_moments_scatter", f"{scatter:.3g}")
+    for rule in _RULES:
+        context.progress(f"edge of stability, {rule}")
+        held = at_edge(network, theta, rule, beta, random)
+        rows += held.rows
+        context.record(
+            Quantity(
+                f"edge_sharpness.{rule}",
+                held.sharpness,
+                held.bound,
+                UncertaintyKind.RESIDUAL_BOUND,
+                note=f"in units of the edge, at mean parameters; {held.over:g} times the rate that "
+                "the minimum bears",
+            )
+        )
     context.table("harmonics-comparison", [_row(row) for row in rows])
-    for leg in ("free", "free-decay", "noise", "edge"):
-        errors = [row for row in rows if row.leg == leg]
-        context.check(leg, bool(errors), f"leg {leg} has {len(errors)} modes, needs 1")
-        worst = max(errors, key=lambda row: row.relative_error)
+    for leg in dict.fromkeys(row.leg for row in rows):
+        _summarise(context, leg, [row for row in rows if row.leg == leg])
+    _sweeps(context, network, theta, pairs, optimizer("heavy-ball", _SHARE / 10))
+
+
+def _summarise(context: StepContext, leg: str, rows: Sequence[Comparison]) -> None:
+    """Record a leg's worst resolved error, and how many of its rows tell the prediction from wrong ones."""
+    resolved = [row for row in rows if row.resolved]
+    if resolved:
+        worst = max(resolved, key=lambda row: row.relative_error)
+        error = worst.observed.standard_error / worst.expected.frequency
+        note = f"mode {worst.index}; {len(rows) - len(resolved)} of {len(rows)} not resolved"
         context.record(
             Quantity(
                 f"worst_frequency_error.{leg}",
                 worst.relative_error,
-                worst.observed.standard_error / worst.predicted,
+                error,
                 UncertaintyKind.STANDARD_ERROR,
-                num_samples=len(errors),
-                note=f"mode {worst.index}",
+                num_samples=len(resolved),
+                note=note,
             )
         )
+    told = [row for row in rows if row.rejects(row.wrong_rate) and row.rejects(row.wrong_eigenvalue)]
     context.record(
-        Quantity("edge_sharpness", sharpness, None, UncertaintyKind.UNCERTIFIED, note="in units of 2 / rate")
+        Quantity(
+            f"controls_rejected.{leg}",
+            float(len(told)),
+            0.0,
+            UncertaintyKind.EXACT,
+            num_samples=len(rows),
+            note=f"rows that miss both a rate {WRONG_RATE} times too large and the next eigenvalue",
+        )
     )
-    _sweeps(context, network, theta, Optimizer("heavy-ball", rate / 10, beta))
 
 
-def _sweeps(context: StepContext, network: Any, theta: Any, slow: Optimizer) -> None:
-    index = context.params["mode"] - 1
-    value = float(eigenpairs(network, theta)[0][index])
+def _sweeps(
+    context: StepContext, network: Network, theta: np.ndarray, pairs: Eigenpairs, slow: Optimizer
+) -> None:
+    params, random, index = context.params, context.random, context.params["mode"] - 1
+    value = float(pairs.values[index])
     swing = mode(slow, value)
     context.check("mode", swing.underdamped, f"mode {index + 1} is not underdamped at momentum {slow.beta}")
     context.progress("periods of batch order and of a cyclic rate")
-    periods = tuple(range(4, 2 + context.params["longest_period"], 2))
-    order = experiment.sweep_order(network, theta, slow, index, periods)
-    cyclic = experiment.sweep_rate(network, theta, slow, index, periods, context.params["amplitude"])
+    longest = 1 + params["longest_period"]
+    order = sweep_order(network, theta, slow, pairs, index, range(4, longest, 2), random)
+    cyclic = sweep_rate(network, theta, slow, pairs, index, range(3, longest), params["amplitude"], random)
     context.table("harmonics-sweep", [_drive(row) for row in (*order, *cyclic)])
-    for name, rows, predicted in (
-        ("order", order, resonant_frequency(slow, value)),
-        ("rate", cyclic, 2 * swing.frequency),
+    said = rate_peak([evolve(row, measured=row.predicted) for row in cyclic]).frequency
+    for name, rows, found, predicted in (
+        ("order", order, order_peak(order), resonant_frequency(slow, value)),
+        ("rate", cyclic, rate_peak(cyclic), said),
     ):
-        peak = max(rows, key=lambda row: row.measured)
-        near = [2 * math.pi / (peak.period + shift) for shift in (2, -2)]
-        found = 2 * math.pi / peak.period
         context.record(
             Quantity(
                 f"peak_frequency.{name}",
-                found,
-                max(found - near[0], near[1] - found),
-                UncertaintyKind.RESIDUAL_BOUND,
+                found.frequency,
+                found.standard_error,
+                UncertaintyKind.STANDARD_ERROR,
                 unit=_RAD,
                 num_samples=len(rows),
-                low=near[0],
-                high=near[1],
-                note=f"predicted {predicted:.4f}; literal condition {value:.4f}; ends: the periods beside",
+                note=f"predicted {predicted:.6g}; the literal condition says {value:.6g}",
             )
         )
+    context.fact("sweep_eigenvalue", f"{value:.9g}")
+    context.fact("sweep_frequency", f"{swing.frequency:.9g}")
 
 
-def _row(row: experiment.Comparison) -> dict[str, Any]:
+def _row(row: Comparison) -> dict[str, Any]:
     return {
         "leg": row.leg,
         "index": row.index,
+        "rule": row.rule,
+        "edge_share": row.edge_share,
         "eigenvalue": row.eigenvalue,
         "residual_norm": row.residual_norm,
-        "predicted": row.predicted,
+        "predicted": row.expected.frequency,
         "predicted_low": row.low,
         "predicted_high": row.high,
         "decay_only": row.decay_only,
+        "wrong_rate": row.wrong_rate,
+        "wrong_eigenvalue": row.wrong_eigenvalue,
         "observed": row.observed.frequency,
         "standard_error": row.observed.standard_error,
         "relative_error": row.relative_error,
+        "resolved": row.resolved,
+        "rate_rejected": row.rejects(row.wrong_rate),
+        "eigenvalue_rejected": row.rejects(row.wrong_eigenvalue),
+        "damping": row.expected.damping,
+        "observed_damping": row.observed.damping,
+        "damping_error": row.observed.damping_error,
     }
 
 
-def _drive(row: experiment.Drive) -> dict[str, Any]:
+def _drive(row: Drive) -> dict[str, Any]:
     return {
         "drive": row.what,
         "period": row.period,
-        "frequency": 2 * math.pi / row.period,
+        "frequency": row.frequency,
         "predicted": row.predicted,
         "measured": row.measured,
+        "standard_error": row.standard_error,
     }

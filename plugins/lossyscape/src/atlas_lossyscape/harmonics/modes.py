@@ -2,8 +2,8 @@
 
 Near a minimum the gradient is H (theta - theta*), and along an eigenvector every optimiser here is a linear
 recursion x[t+1] = c x[t] - b x[t-1], whose characteristic polynomial is z^2 - c z + b. The derivation is in
-docs/harmonics.md. Sources: Polyak 1964 (heavy ball), O'Donoghue and Candes 2015 (frequencies of momentum),
-Cohen et al. 2021 and 2022 (edges of stability, of gradient descent and of Adam).
+docs/harmonics.md. Sources: Polyak 1964 (heavy ball), Nesterov 1983, O'Donoghue and Candes 2015 (frequencies
+of momentum), Cohen et al. 2021 and 2022 (edges of stability, of gradient descent and of Adam).
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from attrs import frozen
 
 from atlas.errors import BadInput
 
-__all__ = ["Interval", "Mode", "Optimizer", "frequency_interval", "mode", "preconditioned_spectrum"]
+__all__ = ["Interval", "Mode", "Optimizer", "Rule", "frequency_interval", "mode", "preconditioner"]
 
-Rule = Literal["gd", "heavy-ball", "adam"]
+Rule = Literal["gd", "heavy-ball", "nesterov", "adam"]
 
 
 @frozen
@@ -27,9 +27,10 @@ class Optimizer:
     """An update rule at a constant rate.
 
     Attributes:
-        rule: `gd`, `heavy-ball`, or `adam` with its second moments frozen.
+        rule: `gd`, `heavy-ball`, `nesterov` (the gradient is taken where the momentum leads), or `adam` with
+            its second moments frozen, whose eigenvalues are those of the preconditioned Hessian.
         rate: The learning rate, eta.
-        momentum: Beta of heavy ball, beta_1 of Adam; not read for `gd`.
+        momentum: Beta of heavy ball and Nesterov, beta_1 of Adam; not read for `gd`.
         decay: Coefficient of an L2 term decay/2 |theta|^2 that is added to the loss.
     """
 
@@ -45,6 +46,11 @@ class Optimizer:
                 f"rate {self.rate}, momentum {self.momentum}, decay {self.decay} make no optimiser",
                 fix="take rate > 0, 0 <= momentum < 1 and decay >= 0",
             )
+        if self.rule == "adam" and self.decay:
+            raise BadInput(
+                "decay does not shift the eigenvalues of Adam's preconditioned Hessian",
+                fix="take decay 0, and measure the spectrum of the loss with its decay",
+            )
 
     @property
     def beta(self) -> float:
@@ -58,12 +64,16 @@ class Optimizer:
 
     @property
     def edge(self) -> float:
-        """The eigenvalue, decay included, above which a mode grows: 2 (1 + beta) / rate."""
-        return 2 * (1 + self.beta) / self.effective_rate
+        """The eigenvalue, decay included, above which a mode grows: where a root is -1, 1 + c + b = 0."""
+        bound = 2 * (1 + self.beta)
+        return bound / self.effective_rate / (1 + 2 * self.beta if self.rule == "nesterov" else 1)
 
-    def coefficient(self, eigenvalue: float) -> float:
-        """Return c of x[t+1] = c x[t] - beta x[t-1]."""
-        return 1 + self.beta - self.effective_rate * (eigenvalue + self.decay)
+    def recursion(self, eigenvalue: float) -> tuple[float, float]:
+        """Return c and b of x[t+1] = c x[t] - b x[t-1] along an eigenvector."""
+        step = self.effective_rate * (eigenvalue + self.decay)
+        if self.rule == "nesterov":
+            return (1 + self.beta) * (1 - step), self.beta * (1 - step)
+        return 1 + self.beta - step, self.beta
 
 
 @frozen
@@ -72,7 +82,7 @@ class Mode:
 
     Attributes:
         eigenvalue: Of the loss alone, without decay.
-        roots: Both roots of z^2 - c z + beta, the slower to decay first.
+        roots: Both roots of z^2 - c z + b, the slower to decay first.
         frequency: Angle of the first root, radians a step, from 0 (no oscillation) to pi (alternation).
         damping: -log |z| of the first root, a step; negative where the mode grows.
         underdamped: The roots are a complex pair.
@@ -103,7 +113,7 @@ class Interval:
 
 def mode(optimizer: Optimizer, eigenvalue: float) -> Mode:
     """Return the mode of an eigenvalue."""
-    c, b = optimizer.coefficient(eigenvalue), optimizer.beta
+    c, b = optimizer.recursion(eigenvalue)
     root = cmath.sqrt(c * c - 4 * b)
     pair = sorted(((c + root) / 2, (c - root) / 2), key=abs, reverse=True)
     if root.imag:
@@ -131,19 +141,11 @@ def frequency_interval(optimizer: Optimizer, eigenvalue: float, residual_norm: f
     return Interval(value, low, high)
 
 
-def preconditioned_spectrum(
-    hessian: np.ndarray, second_moments: np.ndarray, epsilon: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the eigenpairs that Adam sees: of P^-1/2 H P^-1/2 with P = diag(sqrt(v) + epsilon).
+def preconditioner(second_moments: np.ndarray, epsilon: float) -> np.ndarray:
+    """Return P^-1/2 of Adam, `[n]`: with it Adam's modes are those of the eigenvalues of P^-1/2 H P^-1/2.
 
     Args:
-        hessian: `[n, n]`, symmetric.
-        second_moments: v, `[n]`, bias-corrected and held fixed.
+        second_moments: v, `[n]`, bias-corrected and held fixed; P = diag(sqrt(v) + epsilon).
         epsilon: Adam's epsilon.
-
-    Returns:
-        Eigenvalues `[n]`, rising, and eigenvectors `[n, n]` in columns, in the coordinates P^1/2 theta.
     """
-    scale = 1 / np.sqrt(np.sqrt(second_moments) + epsilon)
-    values, vectors = np.linalg.eigh(scale[:, None] * hessian * scale[None, :])
-    return values, vectors
+    return np.asarray(1 / np.sqrt(np.sqrt(second_moments) + epsilon))
