@@ -11,8 +11,9 @@ from atlas_topoencoder.extractors import make_extractor
 from atlas_topoencoder.geometry import distance, logmap0_difference, mobius_add
 from atlas_topoencoder.jump import FactorizedJumpOperator
 from atlas_topoencoder.model import TopoEncoder, compose
-from atlas_topoencoder.spectral import SpectralLinear, refresh_spectral
+from atlas_topoencoder.spectral import NormGatedGELU, SpectralLinear, refresh_spectral
 from atlas_topoencoder.weights import draw_weights, standardise
+from torch.func import functional_call
 
 from atlas.errors import BadInput
 from atlas.randomness import RandomStreams
@@ -220,3 +221,13 @@ def test_codes_alone_decode_to_the_code_in_its_chart() -> None:
     point = mobius_add(encoding.centers[chart], encoding.codebook[chart, code])
     wanted = model.decode(point).reconstruction
     assert torch.allclose(model.decode_codes(chart, code).reconstruction, wanted, atol=ROUNDING)
+
+
+def test_the_gate_is_differentiable_twice_and_never_lengthens() -> None:
+    gate = NormGatedGELU(16).double()
+    x = torch.randn(
+        3, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64, requires_grad=True
+    )
+    assert torch.autograd.gradcheck(lambda x, b: functional_call(gate, {"bias": b}, (x,)), (x, gate.bias))
+    assert torch.autograd.gradgradcheck(lambda x, b: functional_call(gate, {"bias": b}, (x,)), (x, gate.bias))
+    assert (gate(x).norm(dim=1) <= x.norm(dim=1)).all()

@@ -35,8 +35,6 @@ class Decoder(nn.Module):
         self.render = nn.Sequential(
             SpectralLinear(hidden, hidden, bound=bound),
             NormGatedGELU(hidden),
-            SpectralLinear(hidden, hidden, bound=bound),
-            NormGatedGELU(hidden),
             SpectralLinear(hidden, outputs, bound=bound),
         )
         self.skip = SpectralLinear(hidden, outputs, bound=bound)

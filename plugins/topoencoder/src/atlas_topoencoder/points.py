@@ -51,8 +51,9 @@ class Point:
 
 
 def point(z: torch.Tensor) -> Point:
-    """Return the point of coordinates that came without their complement."""
-    return Point(z, 1 - (z * z).sum(-1, keepdim=True))
+    """Return the point of coordinates that came without their complement, which is summed in float64."""
+    square = (z * z).sum(-1, keepdim=True, dtype=torch.float64)
+    return Point(z, (1 - square).to(z.dtype))
 
 
 def norm_of(v: torch.Tensor) -> torch.Tensor:

@@ -10,6 +10,7 @@ is a smooth function of the weights themselves, as a curvature needs.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -57,6 +58,35 @@ class SpectralLinear(nn.Module):
         return self.weight.view(*self.left.shape, -1)
 
 
+def _gate(norm: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    return torch.add(bias, norm, alpha=_GELU_SLOPE).sigmoid()
+
+
+class _NormGate(torch.autograd.Function):
+    """`x sigmoid(1.702 |x| + b)` with its gradient in closed form, half the passes that autograd takes.
+
+    Under `create_graph` the gate is computed again from the inputs, so that the gradient has one too.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        norm = norm_of(x)
+        gate = _gate(norm, bias)
+        ctx.save_for_backward(x, bias, norm, gate)
+        return x * gate
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        (gradient,) = gradients
+        x, bias, norm, gate = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            norm = norm_of(x)
+            gate = _gate(norm, bias)
+        slope = (x * gradient).sum(-1, keepdim=True) * (gate * (1 - gate))
+        by_x = torch.addcmul(gradient * gate, x, slope * (_GELU_SLOPE / norm))
+        return by_x, slope.sum(tuple(range(slope.ndim - bias.ndim)))
+
+
 class NormGatedGELU(nn.Module):
     """Scales bundles of features by a gate on their norm, `x sigmoid(1.702 |x| + b)`.
 
@@ -76,7 +106,7 @@ class NormGatedGELU(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Gate `[..., width]`."""
         bundles = x.view(*x.shape[:-1], -1, self.bundle)
-        gated: torch.Tensor = bundles * torch.add(self.bias, norm_of(bundles), alpha=_GELU_SLOPE).sigmoid()
+        gated: torch.Tensor = _NormGate.apply(bundles, self.bias)
         return gated.view_as(x)
 
 
