@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-import yaml
-from atlas_lossyscape.drift import drift_ratio
+from atlas_lossyscape.drift import Walk, drift_ratios
 from atlas_lossyscape.tension import state_of
 from atlas_pyhessian.operators.loss_surface import LossSurface
 from atlas_pyhessian.preparation import prepared
@@ -36,7 +35,7 @@ def drift(value):
     cup = Cup(value)
     with prepared(cup) as parameters:
         surface = LossSurface(parameters, cup.loss_sum, [Batch({}, 1.0)])
-        found = drift_ratio(surface, kick, rate=0.5, length=0.01, steps=7, replicas=3)
+        (found,) = drift_ratios(surface, [kick], Walk(rate=0.5, length=0.01, steps=7, replicas=3))
     assert not cup.x.detach().any()
     return found
 
@@ -63,29 +62,3 @@ def test_taut_meets_all_thresholds_and_slack_none():
     states = [state_of(*values, THRESHOLDS) for values in ((0.2, 0.2, 0.5), (0.0, 0.0, 1.0), (0.2, 0.0, 1.0))]
 
     assert states == ["taut", "slack", "mixed"]
-
-
-def test_tension_of_a_language_model_is_measured_from_a_manifest(atlas, tiny_model):
-    text = yaml.safe_dump(
-        {
-            "atlas": 1,
-            "name": "tiny",
-            "lineage": "TIN",
-            "governance": "none",
-            "targets": {"lm": {"use": "hf", "path": str(tiny_model), "dtype": "float64"}},
-            "stimulus": {"use": "text", "texts": ["A cat sat.", "Rain fell.", "No bird sang."]},
-            "steps": [{"id": "it", "use": "tension", "target": "lm", "params": {"top_k": 3}}],
-        }
-    )
-    atlas.write("m.yaml", text)
-    outcome = atlas("run", "m.yaml")
-    assert outcome.code == 0, outcome.err
-
-    view = atlas.view(atlas.runs()[0].name)
-    (row,) = view.tables("it")["tension"]
-    quantities = {q.quantity: q for _, q in view.quantities()}
-
-    assert row["num_certified"] == 3 and 0 <= row["top_share"] <= 1
-    # Of 3,000 directions a few bend, so that isotropic noise hardly feels them.
-    assert row["drift"] == pytest.approx(1.0, abs=0.05) and abs(row["drift_top"] - 1.0) > 0.1
-    assert quantities["top_share"].uncertainty > 0

@@ -1,4 +1,13 @@
-"""Rank correlation with a bootstrap interval, alone and against a control by the tokens' rarity."""
+"""Rank correlation with its interval: alone, with rarity partialled out, and of matched differences.
+
+The interval is that of Fisher's transformation with the variance `(1 + rho^2 / 2) / (n - 3)` of Bonett and
+Wright (2000, Psychometrika 65, 23-28), one degree of freedom less for each variable partialled out.
+
+A pair's difference is free of what both tokens share. Token and control can change places, so that the
+differences have no mean by themselves: each counts with either sign, and their Spearman correlation needs
+one degree of freedom less. What the pair's tokens still differ by in rarity and position is taken off by
+least squares (Abadie and Imbens 2011), one degree of freedom for each of the two.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +16,24 @@ import numpy.typing as npt
 from attrs import frozen
 from scipy.stats import rankdata
 
-__all__ = ["Correlation", "RarityControl", "partial_spearman", "rarity_control", "spearman"]
+from atlas_lossyscape.matching import Matching
+
+__all__ = ["Correlation", "matched_spearman", "partial_spearman", "spearman"]
 
 _Floats = npt.NDArray[np.float64]
 
-_FEWEST = 5
-"""Fewer pairs make no interval worth its name."""
+_NORMAL_95 = 1.959963984540054
 
 
 @frozen
 class Correlation:
-    """Spearman's rho with its 95% percentile interval.
+    """Spearman's rho with its 95% interval.
 
     Attributes:
         rho: The correlation.
         low: Lower end.
         high: Upper end.
-        count: Pairs.
+        count: Tokens, or pairs of them.
     """
 
     rho: float
@@ -32,88 +42,57 @@ class Correlation:
     count: int
 
 
-@frozen
-class RarityControl:
-    """A correlation and what is left of it once rarity is accounted for; None where ranks do not differ.
-
-    Attributes:
-        all: Over all tokens.
-        frequent: Among the more frequent half.
-        rare: Among the rarer half.
-        partial: Over all, rarity's rank partialled out.
-    """
-
-    all: Correlation | None
-    frequent: Correlation | None
-    rare: Correlation | None
-    partial: Correlation | None
+def spearman(x: _Floats, y: _Floats) -> Correlation | None:
+    """Return Spearman's rho of `[n]` and `[n]`; None below five, or where a side is constant."""
+    return _bounded(_pearson(rankdata(x), rankdata(y)), len(x), 3)
 
 
-def _pearson(x: _Floats, y: _Floats) -> _Floats:
-    """Return the correlation of each row of `[R, n]`, NaN where a row is constant."""
-    x, y = x - x.mean(1, keepdims=True), y - y.mean(1, keepdims=True)
-    scale = np.sqrt((x * x).sum(1) * (y * y).sum(1))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(scale > 0, (x * y).sum(1) / scale, np.nan)
-
-
-def _rho(x: _Floats, y: _Floats, z: _Floats | None) -> _Floats:
-    ranks = [rankdata(values, axis=1) for values in (x, y)]
-    plain = _pearson(*ranks)
-    if z is None:
-        return plain
-    third = rankdata(z, axis=1)
-    xz, yz = _pearson(ranks[0], third), _pearson(ranks[1], third)
+def partial_spearman(x: _Floats, y: _Floats, z: _Floats) -> Correlation | None:
+    """Return the partial rank correlation of x and y given z; None as `spearman`, or where z tells all."""
+    a, b, c = rankdata(x), rankdata(y), rankdata(z)
+    xy, xz, yz = _pearson(a, b), _pearson(a, c), _pearson(b, c)
     left = (1 - xz**2) * (1 - yz**2)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(left > 1e-12, (plain - xz * yz) / np.sqrt(left), np.nan)
+    return _bounded((xy - xz * yz) / np.sqrt(left) if left > 1e-12 else np.nan, len(x), 4)
 
 
-def _resampled(
-    x: _Floats, y: _Floats, z: _Floats | None, rng: np.random.Generator, resamples: int
+def matched_spearman(
+    x: _Floats, y: _Floats, matching: Matching, pairs: slice = slice(None)
 ) -> Correlation | None:
-    count = len(x)
-    if count < _FEWEST:
-        return None
-    observed = float(_rho(x[None], y[None], None if z is None else z[None])[0])
-    if not np.isfinite(observed):
-        return None
-    picks = rng.integers(count, size=(resamples, count))
-    again = _rho(x[picks], y[picks], None if z is None else z[picks])
-    low, high = np.quantile(again[np.isfinite(again)], [0.025, 0.975])
-    return Correlation(observed, float(low), float(high), count)
-
-
-def spearman(
-    x: _Floats, y: _Floats, rng: np.random.Generator, *, resamples: int = 1000
-) -> Correlation | None:
-    """Return Spearman's rho of `[n]` and `[n]`, resampling pairs; None below five pairs or without ranks."""
-    return _resampled(x, y, None, rng, resamples)
-
-
-def partial_spearman(
-    x: _Floats, y: _Floats, z: _Floats, rng: np.random.Generator, *, resamples: int = 1000
-) -> Correlation | None:
-    """Return the partial rank correlation of x and y given z, resampling triples."""
-    return _resampled(x, y, z, rng, resamples)
-
-
-def rarity_control(
-    x: _Floats, y: _Floats, rarity: _Floats, rng: np.random.Generator, *, resamples: int = 1000
-) -> RarityControl:
-    """Correlate x and y over all, within the frequent and the rare half, and with rarity partialled out.
+    """Return Spearman's rho of the differences within pairs of x and y, `[n]` each.
 
     Args:
-        x: `[n]`.
-        y: `[n]`.
-        rarity: Grows with rarity, `[n]`; only its ranks matter. The halves are divided at its median.
-        rng: Draws the resamples.
-        resamples: How many.
+        x: Of all tokens.
+        y: Of all tokens.
+        matching: The pairs.
+        pairs: Which of them; they go from frequent to rare.
     """
-    rare = rarity > np.median(rarity)
-    return RarityControl(
-        all=spearman(x, y, rng, resamples=resamples),
-        frequent=spearman(x[~rare], y[~rare], rng, resamples=resamples),
-        rare=spearman(x[rare], y[rare], rng, resamples=resamples),
-        partial=partial_spearman(x, y, rarity, rng, resamples=resamples),
-    )
+    stimulus, control = matching.stimulus[pairs], matching.control[pairs]
+    gaps = matching.gaps[pairs]
+    if len(stimulus) < _fewest(4):
+        return None
+    sides = []
+    for values in (x, y):
+        apart = values[stimulus] - values[control]
+        sides.append(apart - gaps @ np.linalg.lstsq(gaps, apart, rcond=None)[0])
+    ranks = [rankdata(np.concatenate([apart, -apart])) for apart in sides]
+    return _bounded(_pearson(*ranks), len(stimulus), 4)
+
+
+def _fewest(lost: int) -> int:
+    return lost + 2
+
+
+def _pearson(x: _Floats, y: _Floats) -> float:
+    x, y = x - x.mean(), y - y.mean()
+    scale = float(np.sqrt((x * x).sum() * (y * y).sum()))
+    return float((x * y).sum()) / scale if scale > 0 else np.nan
+
+
+def _bounded(rho: float, count: int, lost: int) -> Correlation | None:
+    """Return a correlation with its interval; None where it is undefined or there are too few."""
+    if count < _fewest(lost) or not np.isfinite(rho):
+        return None
+    rho = float(np.clip(rho, -1.0, 1.0))
+    centre = np.arctanh(min(abs(rho), 1 - 1e-9)) * np.sign(rho)
+    reach = _NORMAL_95 * np.sqrt((1 + rho * rho / 2) / (count - lost))
+    return Correlation(rho, float(np.tanh(centre - reach)), float(np.tanh(centre + reach)), count)

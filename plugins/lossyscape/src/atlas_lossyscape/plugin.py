@@ -36,6 +36,12 @@ def _link_sheet(context: StepContext) -> None:
     compare_proxies(context)
 
 
+def _render_slices(view: RunView, step: str) -> Fragment:
+    from atlas_lossyscape.section import render
+
+    return render(view, step)
+
+
 def _render_links(view: RunView, step: str) -> Fragment:
     from atlas_lossyscape.links.section import render
 
@@ -81,4 +87,8 @@ def atlas_schemas() -> Mapping[str, TableSchema]:
 @hookimpl
 def atlas_report_sections() -> Mapping[str, ReportSection]:
     """Offer what a report shows of their steps."""
-    return {"link-relations": _render_links, "harmonics": _render_harmonics}
+    return {
+        "potential-and-tension": _render_slices,
+        "link-relations": _render_links,
+        "harmonics": _render_harmonics,
+    }

@@ -10,7 +10,7 @@ _SLICE = Column("slice", "string", "Stimulus slice.", required=True)
 
 POTENTIAL = TableSchema(
     name="potential",
-    version=1,
+    version=2,
     description="The drop of the loss within reach of each slice, both ways, and its state.",
     columns=(
         _SLICE,
@@ -19,7 +19,9 @@ POTENTIAL = TableSchema(
         Column("newton", "number", "Newton decrement over certified positive pairs.", unit="nat"),
         Column("newton_low", "number", "With eigenvalues at the upper end of their residuals.", unit="nat"),
         Column("newton_high", "number", "At the lower end; empty where that has no bound.", unit="nat"),
-        Column("newton_krylov", "number", "Over all positive Ritz pairs.", unit="nat"),
+        Column("newton_krylov", "number", "Over all positive Ritz pairs, by a product.", unit="nat"),
+        Column("krylov_bound", "number", "The largest drop there lies within it of that.", unit="nat"),
+        Column("krylov_unmet", "number", "Part of |g| that its step leaves."),
         Column("newton_step", "number", "Length of the Newton step over certified pairs."),
         Column("share_certified", "number", "Part of |g|^2 along certified positive pairs."),
         Column("share_negative", "number", "Part along Ritz pairs that are not positive."),
@@ -28,11 +30,12 @@ POTENTIAL = TableSchema(
         Column("descent_distance", "number", "How far it went."),
         Column("descent_reached", "boolean", "The gradient had vanished at its end."),
         Column("noise_floor", "number", "Decrement that sampling alone would show.", unit="nat"),
-        Column("noise_se", "number", "Jackknife standard error of the decrement.", unit="nat"),
+        Column("noise_floor_se", "number", "Jackknife standard error of that.", unit="nat"),
+        Column("noise_se", "number", "Jackknife standard error of decrement less floor.", unit="nat"),
         Column(
             "state",
             "string",
-            "charged if decrement - floor > 2 standard errors, else discharged; below 3 batches undetermined",
+            "charged if decrement less floor is above zero at 95%; undetermined below 3 items.",
             required=True,
             enum=("charged", "discharged", "undetermined"),
         ),
@@ -59,7 +62,7 @@ POTENTIAL_DESCENT = TableSchema(
 
 POTENTIAL_TOKENS = TableSchema(
     name="potential-tokens",
-    version=1,
+    version=2,
     description="Loss, gradient and curvature along it of single tokens.",
     columns=(
         _SLICE,
@@ -70,20 +73,24 @@ POTENTIAL_TOKENS = TableSchema(
         Column("loss", "number", "Its loss, the logarithm of its perplexity.", unit="nat", required=True),
         Column("gradient_norm", "number", "Of its own loss.", required=True),
         Column("curvature", "number", "Of the slice's loss along that gradient.", unit="nat"),
+        Column("pair", "integer", "Pair of the matching, from frequent to rare."),
+        Column("role", "string", "In that pair.", enum=("token", "control")),
     ),
     primary_key=("slice", "item", "position"),
 )
 
 TENSION = TableSchema(
     name="tension",
-    version=1,
+    version=2,
     description="What holds the model in place on each slice, and its state by the stated thresholds.",
     columns=(
         _SLICE,
         Column("gradient_curvature", "number", "Along the gradient.", unit="nat", required=True),
         Column("relative_curvature", "number", "Of the largest eigenvalue's magnitude.", required=True),
         Column("top_share", "number", "Part of |g|^2 in the certified top space.", required=True),
+        Column("top_share_se", "number", "Jackknife standard error over items; none below three."),
         Column("num_certified", "integer", "Eigenvectors that span that space.", required=True),
+        Column("num_matvecs", "integer", "Products spent.", required=True),
         Column("drift", "number", "Drift under noise, of free diffusion's, in all directions."),
         Column("drift_se", "number", "Standard error over replicas."),
         Column("drift_top", "number", "The same for noise within the certified top space."),

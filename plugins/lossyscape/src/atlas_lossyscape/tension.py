@@ -9,16 +9,14 @@ from typing import Any
 import torch
 from atlas_pyhessian import reductions
 from atlas_pyhessian.directions import measure_direction
-from atlas_pyhessian.operators import HessianOperator
-from atlas_pyhessian.parameters import Parameters
-from atlas_pyhessian.preparation import prepared
-from atlas_pyhessian.probes import Probes
 from atlas_pyhessian.wu2000thickrestart import EigenRequest, Spectrum, thick_restart_lanczos
 
-from atlas.contracts import Slice, StepContext, Target
+from atlas.contracts import StepContext
 from atlas.errors import InstrumentFailed
 from atlas.quantities import Quantity
-from atlas_lossyscape.drift import Drift, drift_ratio
+from atlas_lossyscape.drift import Drift, Walk, drift_ratios
+from atlas_lossyscape.members import Finished, Site, measure_members
+from atlas_lossyscape.seen_spectrum import SeenSpectrum, seen_spectrum
 
 __all__ = ["measure", "state_of"]
 
@@ -41,40 +39,37 @@ def state_of(curvature: float, share: float, drift_top: float, thresholds: Mappi
 
 
 def measure(context: StepContext) -> None:
-    """Measure the tension of the target on every slice.
+    """Measure the tension of the target, or of each member of its series, on every slice.
 
     Raises:
-        BadInput: The parameters do not fit the target.
+        BadInput: The parameters do not fit the target, or the spectrum that it sees is of another loss.
         InstrumentFailed: A loss, gradient or product is not finite, or a gradient or the Hessian is zero.
     """
-    target = context.target()
-    with prepared(target.module, include=context.params["parameters"]) as parameters:
-        context.table("tension", [_measure_slice(context, target, parameters, p) for p in context.slices])
+    seen = seen_spectrum(context.inputs)
+    measure_members(context, lambda target: lambda site: _measure_slice(site, seen), ("tension",))
 
 
-def _measure_slice(
-    context: StepContext, target: Target, parameters: Parameters, part: Slice
-) -> dict[str, Any]:
-    params = context.params
-    batches = target.batches(part.items, batch_size=1, max_tokens=context.max_tokens)
-    operator = HessianOperator(parameters, target.loss_sum, batches, retain_graph=False)
-    surface = operator.surface
-    _, gradient = surface.value_and_gradient()
+def _measure_slice(site: Site, seen: SeenSpectrum | None) -> Finished:
+    params, part = site.context.params, site.part
+    operator = site.operator()
+    losses, gradient = operator.surface.value_and_gradient()
     length = reductions.norm(gradient)
     if not length:
         raise InstrumentFailed("the gradient is zero and has no direction", where=f"slice {part.key}")
-    names, sizes = parameters.names, parameters.sizes
-    probes = Probes(context.random, names, sizes, parameters.dtype, parameters.device)
+    probes = site.probes()
     request = EigenRequest(params["top_k"], 0, params["tolerance"], params["max_matvecs"])
+    if seen is not None:
+        loss = math.fsum(b.weight * value for b, value in zip(operator.surface.batches, losses, strict=True))
+        request = seen.request(request, site, loss / operator.surface.weight, length)
     spectrum = thick_restart_lanczos(
-        operator,
-        lambda i: probes.rademacher(f"{part.key} start", i),
-        request,
-        report=lambda what, n, error: context.progress(f"{part.key}: {what}", done=n, residual=error),
+        operator, lambda i: probes.rademacher(f"{site.purpose} start", i), request, report=site.report
     )
     if not spectrum.norm:
         raise InstrumentFailed("the Hessian is zero: nothing to compare with", where=f"slice {part.key}")
+    if seen is not None:
+        seen.confirm(spectrum, part.key)
     along = measure_direction(operator, gradient / length, gradient, spectrum)
+    operator.release()
     values = spectrum.ritz_values[: spectrum.num_verified]
     ranking = sorted(range(len(values)), key=lambda i: -abs(values[i]))
     sure = [i for place, i in enumerate(ranking) if spectrum.converged[place]]
@@ -84,87 +79,105 @@ def _measure_slice(
             where=f"slice {part.key}",
             fix="raise `max_matvecs` or `tolerance`",
         )
+    share_se = _share_error(site, spectrum, sure, gradient)
+    whole, top = _drifts(site, spectrum, sure)
     share = along.certified_share or 0.0
-    share_se = _share_error(operator, spectrum, sure)
-    asked = params["drift"]
-    moved = math.sqrt(math.fsum(float(t.detach().double().square().sum()) for t in parameters.tensors))
-    walk = {
-        "rate": asked["rate"] / spectrum.norm,
-        "length": asked["kick"] * (moved or 1.0),
-        "steps": asked["steps"],
-        "replicas": asked["replicas"],
-    }
+    relative = along.curvature / spectrum.norm
+    finished = Finished()
+    _record(finished, part.key, spectrum, along.curvature, (share, share_se), (whole, top), len(sure))
+    finished.tables["tension"] = [
+        {
+            "gradient_curvature": along.curvature,
+            "relative_curvature": relative,
+            "top_share": share,
+            "top_share_se": share_se,
+            "num_certified": len(sure),
+            "num_matvecs": spectrum.num_matvecs + 1,
+            "drift": whole.ratio,
+            "drift_se": whole.standard_error,
+            "drift_top": top.ratio,
+            "drift_top_se": top.standard_error,
+            "state": state_of(relative, share, top.ratio, params["thresholds"]),
+        }
+    ]
+    return finished
+
+
+def _drifts(site: Site, spectrum: Spectrum, sure: list[int]) -> tuple[Drift, Drift]:
+    """Return the drift ratio under noise in all directions, and under noise within the certified ones."""
+    asked, probes = site.context.params["drift"], site.probes()
+    moved = math.sqrt(math.fsum(float(t.detach().double().square().sum()) for t in site.parameters.tensors))
 
     def anywhere(replica: int, step: int) -> torch.Tensor:
-        return probes.rademacher(f"{part.key} drift {replica}", step)
+        return probes.rademacher(f"{site.purpose} drift {replica}", step)
 
     def in_top(replica: int, step: int) -> torch.Tensor:
-        drawn = context.random.generator(f"{part.key} top drift {replica}", step).standard_normal(len(sure))
+        purpose = f"{site.purpose} top drift {replica}"
+        drawn = site.context.random.generator(purpose, step).standard_normal(len(sure))
         coefficients = torch.zeros(len(spectrum.basis), dtype=torch.float64)
         coefficients[sure] = torch.from_numpy(drawn)
         return spectrum.basis.combination(coefficients)
 
-    context.progress(f"{part.key}: drift")
-    whole, top = drift_ratio(surface, anywhere, **walk), drift_ratio(surface, in_top, **walk)
-    relative = along.curvature / spectrum.norm
-    _record(context, part, spectrum, along.curvature, share, share_se, whole, top, len(sure))
-    return {
-        "slice": part.key,
-        "gradient_curvature": along.curvature,
-        "relative_curvature": relative,
-        "top_share": share,
-        "num_certified": len(sure),
-        "drift": whole.ratio,
-        "drift_se": whole.standard_error,
-        "drift_top": top.ratio,
-        "drift_top_se": top.standard_error,
-        "state": state_of(relative, share, top.ratio, params["thresholds"]),
-    }
+    walk = Walk(
+        rate=asked["rate"] / spectrum.norm,
+        length=asked["kick"] * (moved or 1.0),
+        steps=asked["steps"],
+        replicas=asked["replicas"],
+    )
+    whole, top = drift_ratios(
+        site.surface(site.context.params["batch_size"]),
+        [anywhere, in_top],
+        walk,
+        lambda done, total: site.context.progress(f"{site.part.key}: drift", done=done, total=total),
+    )
+    return whole, top
 
 
-def _share_error(operator: HessianOperator, spectrum: Spectrum, sure: list[int]) -> float | None:
-    """Return the jackknife standard error of the share over batches; None below three of them."""
-    surface, parts = operator.surface, []
+def _share_error(site: Site, spectrum: Spectrum, sure: list[int], gradient: torch.Tensor) -> float | None:
+    """Return the jackknife standard error of the share over items; None below three of them.
+
+    Inner products are all it needs, so that one item's gradient is held at a time:
+    `|g - g_b|^2 = |g|^2 - 2 g.g_b + |g_b|^2`.
+    """
+    surface, own = site.surface(1), site.parameters
     count = len(surface.batches)
     if count < 3:
         return None
-    for batch in surface.batches:
-        _, found = surface.gradient(batch, graph=False)
-        pairs = zip(found, operator.parameters.tensors, strict=True)
-        parts.append(torch.cat([(torch.zeros_like(p) if g is None else g).reshape(-1) for g, p in pairs]))
-    whole = torch.stack(parts).sum(0)
+    total, inside = reductions.dot(gradient, gradient), spectrum.basis.project(gradient)[sure]
+    flat = torch.empty_like(gradient)
     shares = []
-    for piece in parts:
-        left = whole - piece
-        inside = float(spectrum.basis.project(left)[sure].square().sum())
-        shares.append(inside / reductions.dot(left, left))
+    for batch in surface.batches:
+        _, parts = surface.gradient(batch, graph=False)
+        for view, part in zip(own.views(flat), parts, strict=True):
+            view.zero_() if part is None else view.copy_(part)
+        left = total - 2 * reductions.dot(gradient, flat) + reductions.dot(flat, flat)
+        shares.append(float((inside - spectrum.basis.project(flat)[sure]).square().sum()) / left)
     mean = math.fsum(shares) / count
     return math.sqrt(math.fsum((s - mean) ** 2 for s in shares) * (count - 1) / count)
 
 
 def _record(
-    context: StepContext,
-    part: Slice,
+    finished: Finished,
+    key: str,
     spectrum: Spectrum,
     curvature: float,
-    share: float,
-    share_se: float | None,
-    whole: Drift,
-    top: Drift,
+    share: tuple[float, float | None],
+    drifts: tuple[Drift, Drift],
     num_certified: int,
 ) -> None:
     def record(name: str, value: float, error: float | None, kind: str, **more: Any) -> None:
-        context.record(Quantity(name, value, error, kind, slice=part.key, **more))
+        finished.record(Quantity(name, value, error, kind, slice=key, **more))
 
     exact = "nothing is estimated; rounded as the target's arithmetic rounds"
     record("gradient_curvature", curvature, 0.0, "exact", unit="nat", num_matvecs=1, note=exact)
-    bound = abs(curvature) * spectrum.residual_norms[0] / spectrum.norm**2
-    settled = spectrum.settled
-    spent = spectrum.num_matvecs
+    # The largest magnitude lies within its residual of the norm: |c| / (norm - r) - |c| / norm.
+    residual = spectrum.residual_norms[0]
+    bound = abs(curvature) * residual / (spectrum.norm * (spectrum.norm - residual))
+    settled, spent = spectrum.settled, spectrum.num_matvecs
     relative = curvature / spectrum.norm
     record("relative_curvature", relative, bound, "residual_bound", converged=settled, num_matvecs=spent)
-    kind = "uncertified" if share_se is None else "standard_error"
-    note = f"{num_certified} certified eigenvectors; jackknife over batches, eigenvectors held fixed"
-    record("top_share", share, share_se, kind, converged=settled, num_matvecs=spent, note=note)
-    for name, drift in (("drift_ratio", whole), ("drift_ratio_top", top)):
+    kind = "uncertified" if share[1] is None else "standard_error"
+    note = f"{num_certified} eigenvectors within their residuals; jackknife over items, these held fixed"
+    record("top_share", *share, kind, converged=settled, num_matvecs=spent, note=note)
+    for name, drift in zip(("drift_ratio", "drift_ratio_top"), drifts, strict=True):
         record(name, drift.ratio, drift.standard_error, "standard_error", num_samples=drift.replicas)
