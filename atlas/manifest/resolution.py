@@ -152,8 +152,10 @@ def _steps(draft: Draft, data: Mapping[str, Any]) -> list[tuple[int, Step]]:
         offer = draft.offer("instruments", entry.get("use"), (*at, "use"))
         if offer is None:
             continue
+        mistakes = len(draft.mistakes)
         params, others = draft.params(offer, entry.get("params", {}), (*at, "params"))
-        _check_needs(draft, data, entry, offer, others, index)
+        sound = len(draft.mistakes) == mistakes
+        _check_needs(draft, data, entry, offer, others if sound else None, index)
         check_named_targets(draft, data.get("targets"), offer, params, (*at, "params"))
         if isinstance(name, str) and first[name] == index:
             found.append((index, _step(name, entry, offer, others, params, data)))
@@ -202,10 +204,13 @@ def _check_needs(
     data: Mapping[str, Any],
     entry: Mapping[str, Any],
     offer: Offer,
-    others: tuple[Offer, ...],
+    others: tuple[Offer, ...] | None,
     index: int,
 ) -> None:
-    """Note what an instrument needs and the manifest does not give, or gives and it cannot take."""
+    """Note what an instrument needs and the manifest does not give, or gives and it cannot take.
+
+    `others` is None where the parameters are wrong, so that nobody knows which offers they would name.
+    """
     at = ("steps", index)
     needs = offer.details.get("needs", {})
     targets = data.get("targets")
@@ -235,12 +240,12 @@ def _check_needs(
             f"{offer.name!r} needs a stimulus and the manifest has none",
             "add `stimulus: {use: ...}`",
         )
-    online = [o.name for o in (offer, *others) if o.details.get("needs", {}).get("network")]
+    online = [o.name for o in (offer, *(others or ())) if o.details.get("needs", {}).get("network")]
     if online and entry.get("network", False) is False:
         draft.wrong(
             at, f"{online[0]!r} needs the network and the step does not grant it", "add `network: true`"
         )
-    elif not online and entry.get("network") is True:
+    elif others is not None and not online and entry.get("network") is True:
         draft.wrong(
             (*at, "network"), f"{offer.name!r} does not use the network", "remove `network`", key=True
         )

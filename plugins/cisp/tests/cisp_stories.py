@@ -248,6 +248,10 @@ class Story:
         self._start("synthesis", self.sees)
         self._finish("synthesis", {"answer.md": b"The first pair gives the larger value.\n"})
 
+    def _analysis(self) -> None:
+        self._start("analysis", ["raw/curvature/quantities.csv"])
+        self._finish("analysis", {"answer.md": b"Two rows differ.\n"})
+
     def _begun(self) -> None:
         data = {"step": "synthesis", "name": "output begun", "passed": True, "detail": "HTTP 200"}
         self.journal.append("step-checked", data)

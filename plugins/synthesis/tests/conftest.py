@@ -6,14 +6,15 @@ import json
 import runpy
 import socket
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from attrs import define, field
 
-from atlas.testing import Atlas
+from atlas.testing import Atlas, Outcome
 
 CARD = """
 api: 1
@@ -51,6 +52,19 @@ steps:
 CHAT = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+GOVERNED = """
+atlas: 1
+name: governed
+lineage: EX
+seed: 1
+governance: {use: cisp, version: "1.1", operator: A. Technician}
+stimulus: {use: bsa, version: "0.2", each: tier}
+steps:
+  - {id: counts, use: count}
+"""
+READ = (
+    "I expect twenty-four contested items, as there are twelve pairs of them; any other count would be odd.\n"
 )
 ANSWER = "Contested claims are counted twenty-four times.\n"
 
@@ -109,6 +123,9 @@ class _Handler(BaseHTTPRequestHandler):
         make = _message if self.path.endswith("/messages") else _chat
         self._send(200, make(ANSWER if model == "answers" else f"By {model}. {ANSWER}", model))
 
+    def taints(self, model: str) -> None:
+        self._send(200, _chat("Ask for a viscosity proxy.", model))
+
     def stalls(self, model: str) -> None:
         self.over.wait(5)
 
@@ -158,9 +175,12 @@ class _Handler(BaseHTTPRequestHandler):
         escaped = "".join(f"\\u{ord(letter):04x}" for letter in key).encode()
         self._send(200, _chat("You sent KEY.", model).replace(b"KEY", escaped))
 
-    def refuses_with_key(self, model: str) -> None:
-        key = self.headers["authorization"]
-        self._send(401, json.dumps({"error": {"message": f"{'no ' * 96}such key: {key}"}}).encode())
+    def refuses_with_key(self, model: str, before: str = "") -> None:
+        message = f"{before}no such key: {self.headers['authorization']}"
+        self._send(401, json.dumps({"error": {"message": message}}).encode())
+
+    def refuses_at_length(self, model: str) -> None:
+        self.refuses_with_key(model, before="no " * 88)
 
     def redirects(self, model: str) -> None:
         self.send_response(302)
@@ -191,9 +211,9 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
-def server():
-    """A running server; see `_Handler` for how each model behaves."""
+@contextmanager
+def serving():
+    """Run a server; see `_Handler` for how each model behaves."""
     state, over = Server(), threading.Event()
     handler = type("Handler", (_Handler,), {"state": state, "over": over})
     running = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -209,6 +229,13 @@ def server():
 
 
 @pytest.fixture
+def server():
+    """A running server."""
+    with serving() as state:
+        yield state
+
+
+@pytest.fixture
 def closed_port():
     """An address of loopback where nobody listens."""
     with socket.socket() as taken:
@@ -216,10 +243,9 @@ def closed_port():
         yield f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
 
 
-@pytest.fixture
-def atlas(tmp_path: Path) -> Atlas:
-    """The command line with the instrument `count` installed, and `m.yaml` written."""
-    site = tmp_path / "site"
+def with_count(folder: Path) -> Atlas:
+    """Return the command line with the instrument `count` installed, and `m.yaml` written."""
+    site = folder / "site"
     info, package = site / "atlas_count-1.0.dist-info", site / "atlas_count"
     info.mkdir(parents=True)
     package.mkdir()
@@ -227,9 +253,40 @@ def atlas(tmp_path: Path) -> Atlas:
     (info / "entry_points.txt").write_text("[atlas.plugins]\ncount = atlas_count\n")
     (package / "atlas-plugin.yaml").write_text(CARD)
     (package / "__init__.py").write_text(MODULE)
-    command = Atlas(tmp_path, {"PYTHONPATH": str(site)})
+    command = Atlas(folder, {"PYTHONPATH": str(site)})
     command.write("m.yaml", MANIFEST)
     return command
+
+
+def governed_to_read_1(atlas: Atlas, steps: str) -> list[Outcome]:
+    """Take a governed run with these steps up to the resumption after Read 1; return what was said."""
+    atlas.write("registry.yaml", "registry: 1\n")
+    said = [atlas("registry", "add", plugin) for plugin in ("count", "cisp", "ecm", "synthesis")]
+    atlas.write("g.yaml", GOVERNED + steps)
+    atlas.write("read.md", READ)
+    said.append(atlas("run", "g.yaml"))
+    root = atlas.runs()[0]
+    said.append(atlas("answer", root.name, "sanitisation"))
+    sheet = (root / "drafts" / "sanitisation.md").read_text()
+    atlas.write("sheet.md", sheet.replace("[ ]", "[x]"))
+    said.append(atlas("answer", root.name, "sanitisation", "--file", "sheet.md"))
+    for number in "01":
+        said += [atlas("read", number, root.name, "--file", "read.md"), atlas("resume", root.name)]
+    return said
+
+
+@pytest.fixture
+def governed(atlas, monkeypatch):
+    """Takes a governed run up to the resumption after Read 1, without an editor."""
+    monkeypatch.setenv("EDITOR", "")
+    monkeypatch.setenv("VISUAL", "")
+    return partial(governed_to_read_1, atlas)
+
+
+@pytest.fixture
+def atlas(tmp_path: Path) -> Atlas:
+    """The command line in a folder of its own."""
+    return with_count(tmp_path)
 
 
 def _save(folder, *, before="", context=512):

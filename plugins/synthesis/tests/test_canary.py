@@ -16,16 +16,6 @@ PLACES = {
     "server echo": ("echoes-escaped", "sk-canary-Pq4Wz9/Nx7Mv3Bc1Sd8Lf5"),
     "exception text": ("refuses-with-key", "sk-canary_Jk6Yt2+Oi9Ud4Ew7Qa3Xs8"),
 }
-GOVERNED = """
-atlas: 1
-name: canary
-lineage: EX
-seed: 1
-governance: {use: cisp, version: "1.1", operator: A. Technician}
-stimulus: {use: bsa, version: "0.2", each: tier}
-steps:
-  - {id: counts, use: count}
-"""
 STEP = """\
   - id: synthesis-NUMBER
     use: synthesis
@@ -33,9 +23,6 @@ STEP = """\
     params: {adapter: openai, options: {base_url: "URL", model: MODEL, key_from: CANARY_NUMBER}}
     sees: [{from: counts.raw}, {from: read-1}]
 """
-READ = (
-    "I expect twenty-four contested items, as there are twelve pairs of them; any other count would be odd.\n"
-)
 
 
 def spellings(key: str) -> tuple[str, ...]:
@@ -54,25 +41,15 @@ def unzipped(data: bytes) -> bytes:
         return b"\n".join(archive.read(name) for name in archive.namelist())
 
 
-def carried_through(atlas, server) -> dict[str, bytes]:
+def carried_through(atlas, server, governed) -> dict[str, bytes]:
     """Take a governed run of one synthesis a place to its bundle and return what lies in each sink."""
-    atlas.write("registry.yaml", "registry: 1\n")
-    said = [atlas("registry", "add", plugin) for plugin in ("count", "cisp", "ecm", "synthesis")]
     steps = [
         STEP.replace("NUMBER", str(number)).replace("URL", server.url).replace("MODEL", model)
         for number, (model, _) in enumerate(PLACES.values())
     ]
-    atlas.write("g.yaml", GOVERNED + "".join(steps))
-    atlas.write("read.md", READ)
-    said.append(atlas("run", "g.yaml"))
-    run = atlas.runs()[0].name
+    said = governed("".join(steps))
     root = atlas.runs()[0]
-    said.append(atlas("answer", run, "sanitisation"))
-    sheet = (root / "drafts" / "sanitisation.md").read_text()
-    atlas.write("sheet.md", sheet.replace("[ ]", "[x]"))
-    said.append(atlas("answer", run, "sanitisation", "--file", "sheet.md"))
-    for number in "01":
-        said += [atlas("read", number, run, "--file", "read.md"), atlas("resume", run)]
+    run = root.name
     while (failed := atlas.view(run).last("step-failed")) is not None and said[-1].code not in (0, 75):
         skip = ("skip", run, failed.data["step"], "--reason", "no answer", "--by", "A. T.")
         said += [atlas(*skip), atlas("resume", run)]
@@ -91,23 +68,31 @@ def carried_through(atlas, server) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.slow
-def test_a_key_in_four_places_is_found_in_none_of_six(atlas, server, monkeypatch):
-    for number, (_, key) in enumerate(PLACES.values()):
-        monkeypatch.setenv(f"CANARY_{number}", key)
-    monkeypatch.setenv("OPENAI_API_KEY", PLACES["environment"][1])
-    monkeypatch.setenv("EDITOR", "")
-    monkeypatch.setenv("VISUAL", "")
+def variables() -> dict[str, str]:
+    """Return the environment in which the keys lie: one named by each step, one named by none."""
+    named = {f"CANARY_{number}": key for number, (_, key) in enumerate(PLACES.values())}
+    return {**named, "OPENAI_API_KEY": PLACES["environment"][1], "EDITOR": "", "VISUAL": ""}
 
-    sinks = carried_through(atlas, server)
+
+def hits(sinks: dict[str, bytes]) -> dict[tuple[str, str], bool]:
+    """Return whether the key of each place is found in each sink."""
+    return {
+        (place, sink): holds(data, key) for place, (_, key) in PLACES.items() for sink, data in sinks.items()
+    }
+
+
+@pytest.mark.slow
+def test_a_key_in_four_places_is_found_in_none_of_six(atlas, server, governed, monkeypatch):
+    for name, value in variables().items():
+        monkeypatch.setenv(name, value)
+
+    sinks = carried_through(atlas, server, governed)
 
     sent = [upload.headers["authorization"] for upload in server.uploads]
     assert sent == [f"Bearer {key}" for _, key in PLACES.values()]
     assert all(data.strip() for data in sinks.values()), {sink: len(data) for sink, data in sinks.items()}
-    looked = {
-        (place, sink): holds(data, key) for place, (_, key) in PLACES.items() for sink, data in sinks.items()
-    }
-    assert (len(looked), [pair for pair, found in looked.items() if found]) == (24, [])
+    found = hits(sinks)
+    assert (len(found), [pair for pair, hit in found.items() if hit]) == (24, [])
 
 
 def manifest(atlas, url):
@@ -118,15 +103,15 @@ def manifest(atlas, url):
 
 
 @pytest.mark.parametrize(
-    "url",
+    ("how", "url"),
     [
-        f"http://user:{quote(KEY, safe='')}@127.0.0.1:9/v1",
-        f"http://127.0.0.1:9/v1?key={KEY}",
-        f"http://127.0.0.1:9/{KEY}/v1",
+        ("file", f"http://user:{quote(KEY, safe='')}@127.0.0.1:9/v1"),
+        ("set", f"http://127.0.0.1:9/v1?key={KEY}"),
+        ("file", f"http://127.0.0.1:9/{KEY}/v1"),
+        ("set", f"http://127.0.0.1:9/{KEY}/v1"),
     ],
-    ids=["user", "query", "path"],
+    ids=["user", "query", "path", "path on the command line"],
 )
-@pytest.mark.parametrize("how", ["file", "set"])
 def test_a_url_that_holds_the_key_is_refused_without_showing_it(atlas, monkeypatch, url, how):
     monkeypatch.setenv("CANARY_KEY", KEY)
     manifest(atlas, url if how == "file" else "http://127.0.0.1:9/v1")

@@ -159,7 +159,7 @@ def test_a_key_that_the_server_sends_back_is_removed_from_answer_and_sealed_byte
 def test_no_part_of_a_key_is_left_where_a_servers_reason_is_cut_short(server, monkeypatch):
     monkeypatch.setenv("SOME_KEY", KEY)
 
-    error, _ = refused(server, "refuses-with-key", key_from="SOME_KEY")
+    error, _ = refused(server, "refuses-at-length", key_from="SOME_KEY")
 
     assert KEY[:6] not in str(error)
     assert error.__cause__ is None

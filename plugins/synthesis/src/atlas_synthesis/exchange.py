@@ -25,6 +25,7 @@ from attrs import define, field, frozen
 
 from atlas.contracts import Interaction, Package
 from atlas.errors import InstrumentFailed
+from atlas_synthesis.package import token_estimate
 from atlas_synthesis.secret import Secret
 
 __all__ = ["LARGEST_BODY", "TRIES", "Endpoint", "Unreadable", "Wire", "exchange", "recording"]
@@ -170,10 +171,11 @@ def exchange(
         InstrumentFailed: The server could not be reached, refused, broke off, stalled, or answered with
             something that is no answer.
     """
+    tokens = token_estimate(package.upload.decode("utf-8"))
+    what = f"package {package.digest[:12]}, {len(package.upload)} bytes, about {tokens} tokens"
     for number in range(1, TRIES + 1):
         wire = Wire()
-        size = f"{len(package.upload)} bytes to {endpoint.url}"
-        interaction.note("one upload", f"package {package.digest[:12]}, {size}, try {number} of {TRIES}")
+        interaction.note("one upload", f"{what}, to {endpoint.url}, try {number} of {TRIES}")
         try:
             with _muted(endpoint.secret):
                 return ask(wire, interaction.begun), wire, number
