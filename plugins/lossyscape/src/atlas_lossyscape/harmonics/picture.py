@@ -47,7 +47,7 @@ def draw_roots(rows: Sequence[Row], momentum: float, *, kind: str = "svg") -> by
         axes.plot(np.cos(angle), np.sin(angle), color=OPEN, lw=0.8, label="edge of stability, |z| = 1")
         for rule, style_of in (("heavy-ball", "-"), ("nesterov", "--")):
             taken = Optimizer("nesterov" if rule == "nesterov" else "heavy-ball", 1.0, momentum)
-            shares = np.concatenate([np.geomspace(1e-5, 0.02, 200), np.linspace(0.02, 1, 400)])
+            shares = np.concatenate([np.geomspace(1e-5, 0.02, 300), np.linspace(0.02, 1, 8000)])
             roots = np.array([mode(taken, share * taken.edge).roots[0] for share in shares])
             name = "heavy ball, Adam" if rule == "heavy-ball" else "Nesterov"
             color = _MARKS[rule][1]
