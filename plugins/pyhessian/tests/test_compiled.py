@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from atlas_pyhessian.operators import HessianOperator, IteratingOperator, iterating
-from atlas_pyhessian.operators.compiled import CompiledOperator
+from atlas_pyhessian.operators.compiled import CompiledOperator, coarse
 from atlas_pyhessian.operators.traced import Untraceable, align_products, trace_product
 from atlas_pyhessian.preparation import prepared
 from atlas_pyhessian.wu2000thickrestart import EigenRequest, thick_restart_lanczos
@@ -63,20 +63,21 @@ def test_a_second_backward_is_the_exact_hessians(problem_and_hessian, name):
     assert compiled.num_matvecs == 1
 
 
-def test_forward_and_first_backward_run_once(problem_and_hessian):
+def test_forward_and_first_backward_run_once_for_fast_and_exact_products(problem_and_hessian):
     problem, _ = problem_and_hessian("gpt2")
     calls = []
     handle = problem.module.register_forward_hook(lambda *_: calls.append(1))
     try:
         with prepared(problem.module) as parameters:
-            operator = HessianOperator(parameters, problem.loss_sum, problem.batches[:1], retain_graph=False)
+            operator = HessianOperator(parameters, problem.loss_sum, problem.batches[:1], retain_graph=True)
             compiled = CompiledOperator(operator, tf32=False)
-            before = len(calls)
             for index in range(3):
-                compiled.matvec(torch.full((operator.size,), float(index + 1), dtype=torch.float64))
+                vector = torch.full((operator.size,), float(index + 1), dtype=torch.float64)
+                compiled.matvec(vector)
+                operator.matvec(vector)
     finally:
         handle.remove()
-    assert len(calls) == before
+    assert len(calls) == 1
 
 
 def test_memory_that_is_written_and_read_again_is_refused():
@@ -138,7 +139,28 @@ def test_what_is_iterated_with_is_certified_by_exact_products(problem_and_hessia
     assert both.num_matvecs == operator.num_matvecs + both._fast.num_matvecs
 
 
-@pytest.mark.parametrize("products", ["tf32", "tf32-graph", "tf32-fused"])
+def test_a_coarse_product_is_linearised_where_the_exact_one_is(problem_and_hessian):
+    """Rounded activations would stay in a retained graph, and certificates with it."""
+    problem, exact = problem_and_hessian("gpt2")
+    rounded = []
+    problem.module.register_forward_hook(lambda *_: rounded.append(torch.backends.cuda.matmul.allow_tf32))
+    with prepared(problem.module) as parameters:
+        operator = HessianOperator(parameters, problem.loss_sum, problem.batches, retain_graph=True)
+        coarse(operator).matvec(torch.ones(len(exact), dtype=torch.float64))
+    assert set(rounded) == {False}
+
+
+def test_exact_products_from_a_graph_need_no_certifier(problem_and_hessian):
+    problem, exact = problem_and_hessian("mlp")
+    vector = torch.linspace(-1, 1, len(exact), dtype=torch.float64)
+    with prepared(problem.module) as parameters:
+        operator = HessianOperator(parameters, problem.loss_sum, problem.batches, retain_graph=True)
+        replayed = IteratingOperator(operator, "exact-graph", print)
+        assert _close(replayed.matvec(vector), exact @ vector)
+    assert replayed.certifier is None
+
+
+@pytest.mark.parametrize("products", ["exact-graph", "tf32", "tf32-graph", "tf32-fused"])
 def test_faster_products_are_refused_where_there_are_none(problem_and_hessian, products):
     problem, _ = problem_and_hessian("mlp")
     with prepared(problem.module) as parameters:

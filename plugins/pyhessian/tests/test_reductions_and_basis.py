@@ -9,6 +9,7 @@ import pytest
 import torch
 from atlas_pyhessian import reductions
 from atlas_pyhessian.basis import ROUNDING, Basis
+from atlas_pyhessian.probes import Probes
 from atlas_pyhessian.rows import BLOCK, FileRows
 
 from atlas.errors import BadInput, InstrumentFailed
@@ -95,8 +96,6 @@ def test_a_storage_that_fails_its_certificate_is_not_offered():
 
 
 def test_probes_depend_on_the_parameters_name_and_not_on_its_neighbours():
-    from atlas_pyhessian.probes import Probes
-
     def draw(names, sizes):
         probes = Probes(RandomStreams(3), names, sizes, torch.float32, torch.device("cpu"))
         return probes.rademacher("trace", 5)
@@ -137,3 +136,23 @@ def test_a_full_disk_is_said_with_the_way_out(tmp_path):
     rows._file = open("/dev/full", "r+b", buffering=0)  # noqa: SIM115, PTH123 # closed with the rows
     with pytest.raises(InstrumentFailed, match="No space left on device"):
         rows.write(0, torch.zeros(100))
+
+
+@pytest.mark.parametrize("storage", [torch.float16, torch.float32])
+def test_an_appended_vector_comes_back_as_it_is_stored(storage):
+    held, vector = basis(1, 1000, storage), normal(1000, 0)
+    returned = held.append(vector, scale=1.0 / reductions.norm(vector))
+    assert returned is vector
+    assert torch.equal(returned, held.vector(0))
+
+
+def test_signs_unpacked_on_a_device_are_those_of_the_cpu():
+    """Sizes that are no multiple of 8 leave bits over in the last byte of a parameter."""
+    names, sizes = ("a", "b", "c"), (13, 8, 3)
+    probes = Probes(RandomStreams(0), names, sizes, torch.float32, torch.device("cpu"))
+    expected, unpacked = probes.rademacher("probe", 0), probes.empty()
+    drawn = [
+        probes.streams.generator("probe", 0, n).bytes((s + 7) // 8) for n, s in zip(names, sizes, strict=True)
+    ]
+    probes._unpack(bytearray().join(drawn), torch.split(unpacked, sizes))
+    assert torch.equal(2 * unpacked - 1, expected)

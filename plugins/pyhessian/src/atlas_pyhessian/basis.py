@@ -102,16 +102,20 @@ class Basis:
         self._rows.fill(self._count, fill)
         self._count += 1
 
-    def append(self, vector: torch.Tensor, *, scale: float = 1.0) -> None:
-        """Store `scale * vector`, a unit vector `[n]`; `vector` is overwritten, to save a copy."""
+    def append(self, vector: torch.Tensor, *, scale: float = 1.0) -> torch.Tensor:
+        """Store `scale * vector`, a unit vector `[n]`; return it as stored, in the memory of `vector`."""
         torch.mul(vector, scale * self._scale, out=vector)
         self._rows.write(self._count, vector)
         self._count += 1
+        return vector if self.storage is vector.dtype else self._read(self._count - 1, vector)
 
     def vector(self, index: int, *, out: torch.Tensor | None = None) -> torch.Tensor:
         """Return a copy of a stored vector `[n]` in the working dtype, in `out` where given."""
-        result = self._new() if out is None else out
-        return self._rows.read(index, result).div_(self._scale)
+        return self._read(index, self._new() if out is None else out)
+
+    def _read(self, index: int, out: torch.Tensor) -> torch.Tensor:
+        self._rows.read(index, out)
+        return out if self._scale == 1.0 else out.div_(self._scale)
 
     def _new(self) -> torch.Tensor:
         return torch.empty(self._rows.size, dtype=self._dtype, device=self._rows.device)

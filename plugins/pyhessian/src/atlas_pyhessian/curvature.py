@@ -268,7 +268,7 @@ class Curvature:
         with self._ready() as (parameters, operator):
             if self._facts is None:
                 self._facts = operator.facts()
-            request = settings.request(parameters.size, parameters.dtype)
+            request = settings.request(parameters.size, parameters.dtype, parameters.device)
             known = self._spectrum
             if known is None or self._request is None or not _covers(self._request, known, request):
                 known = self._spectrum = None

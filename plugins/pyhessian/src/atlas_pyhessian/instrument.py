@@ -131,7 +131,7 @@ def _keep(states: SavedStates, finished: Finished) -> None:
 
 
 def _facts(parameters: Parameters, settings: Settings) -> dict[str, str]:
-    storage = settings.request(parameters.size, parameters.dtype).storage
+    storage = settings.request(parameters.size, parameters.dtype, parameters.device).storage
     return {
         "engine": settings.engine,
         "operator": settings.operator,

@@ -178,7 +178,7 @@ def _spectrum(
     spectrum = thick_restart_lanczos(
         counted,
         draw,
-        settings.request(operator.size, operator.dtype),
+        settings.request(operator.size, operator.dtype, operator.device),
         certifier=getattr(operator, "certifier", None),
         make_basis=make_basis,
         first_product=first,

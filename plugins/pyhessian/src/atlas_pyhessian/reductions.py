@@ -74,8 +74,15 @@ def dot(x: torch.Tensor, y: torch.Tensor) -> float:
 
 
 def norm(x: torch.Tensor) -> float:
-    """Return the Euclidean norm of a vector `[n]`, summed in float64."""
-    return math.sqrt(dot(x, x))
+    """Return the Euclidean norm of a vector `[n]`, summed in float64.
+
+    On a device short stretches are summed in the working precision first.
+    """
+    if x.device.type == "cpu":
+        return math.sqrt(dot(x, x))
+    whole = x.numel() - x.numel() % _DEVICE_ROW
+    stretches = torch.linalg.vector_norm(x[:whole].view(-1, _DEVICE_ROW), dim=1)
+    return float(torch.cat([stretches.double(), x[whole:].double()]).norm())
 
 
 def segment_dots(x: torch.Tensor, y: torch.Tensor, sizes: Sequence[int]) -> tuple[float, ...]:
@@ -120,7 +127,7 @@ def add_combination(vector: torch.Tensor, stack: torch.Tensor, coefficients: tor
     weights = coefficients.to(device=vector.device, dtype=vector.dtype)
 
     def add(part: slice) -> None:
-        vector[part] += weights @ stack[:, part].to(vector.dtype)
+        vector[part].addmv_(stack[:, part].T.to(vector.dtype), weights)
 
     _each(vector.numel(), stack, add)
     return vector

@@ -92,9 +92,8 @@ class RitzState:
 
 def expand(state: RitzState, operator: SymmetricOperator, product: torch.Tensor | None = None) -> None:
     """Put the residual into the basis, multiply by it, and take the next residual."""
-    state.basis.append(state.residual, scale=1.0 / state.residual_norm)
+    vector = state.basis.append(state.residual, scale=1.0 / state.residual_norm)
     last = len(state.basis) - 1
-    vector = state.basis.vector(last, out=state.residual)
     state.residual = operator.matvec(vector, out=state.spare) if product is None else product
     state.spare = vector
     coefficients = state.basis.orthogonalise(state.residual)

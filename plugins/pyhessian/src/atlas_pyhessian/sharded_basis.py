@@ -49,9 +49,9 @@ class ShardedBasis(Basis):
         )
         self._scale = math.sqrt(size) if storage is torch.float16 else 1.0
 
-    def append(self, vector: torch.Tensor, *, scale: float = 1.0) -> None:
-        """Store `scale * vector`, a unit vector `[n]`; `vector` is overwritten, to save a copy."""
-        super().append(vector[self._own], scale=scale)
+    def append(self, vector: torch.Tensor, *, scale: float = 1.0) -> torch.Tensor:
+        """Store `scale * vector`, a unit vector `[n]`; return it as stored, in the memory of `vector`."""
+        return self._gathered(super().append(vector[self._own], scale=scale), vector)
 
     def vector(self, index: int, *, out: torch.Tensor | None = None) -> torch.Tensor:
         """Return a copy of a stored vector `[n]` in the working dtype, in `out` where given."""

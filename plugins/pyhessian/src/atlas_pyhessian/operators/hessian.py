@@ -109,11 +109,13 @@ class HessianOperator:
         return result
 
     def second_backward(self) -> Callable[[torch.Tensor], torch.Tensor]:
-        """Return the product as a function of autograd over first graphs built now: what a tracer can follow.
+        """Return the product as a function of autograd over first graphs: what a tracer can follow.
 
-        It counts no product, checks nothing, and holds the first graphs of all micro-batches.
+        It counts no product, checks nothing, and holds the first graphs of all micro-batches: those that are
+        retained, or others.
         """
-        graphs, tensors = [self._build(batch) for batch in self.surface.batches], self.parameters.tensors
+        graphs = [self._graph(number) for number in range(len(self.surface.batches))]
+        tensors = self.parameters.tensors
 
         def product(vector: torch.Tensor) -> torch.Tensor:
             directions = self.parameters.views(vector)
@@ -145,6 +147,11 @@ class HessianOperator:
             self.release()
             require_whole_product(self.surface, self._functions, vector, product)
         return product
+
+    def build(self) -> None:
+        """Build the graphs that are to be retained, in the precision that matrix products now have."""
+        if self._retain:
+            self._graph(0)
 
     def release(self) -> None:
         """Drop the retained graphs; the next product builds them again."""

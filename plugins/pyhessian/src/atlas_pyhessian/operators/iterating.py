@@ -16,7 +16,7 @@ from atlas_pyhessian.operators.traced import Untraceable
 
 __all__ = ["IteratingOperator", "Products", "iterating"]
 
-Products = Literal["auto", "exact", "tf32", "tf32-graph", "tf32-fused"]
+Products = Literal["auto", "exact", "exact-graph", "tf32", "tf32-graph", "tf32-fused"]
 """How products are computed while iterating on a CUDA device; see the card."""
 
 _LONG_KERNELS = 500_000_000
@@ -24,19 +24,24 @@ _LONG_KERNELS = 500_000_000
 
 
 class IteratingOperator:
-    """A Hessian whose products are coarse and fast, beside its exact ones.
+    """A Hessian whose products are fast, beside its exact ones.
 
     The fast product is made when it is first asked for, after the loss has been checked by exact products.
 
     Args:
         exact: The exact operator.
-        products: `tf32`, `tf32-graph` or `tf32-fused`.
+        products: `exact-graph`, `tf32`, `tf32-graph` or `tf32-fused`.
         note: Told of what could not be done, and of how far the fast products are from exact ones.
+
+    Attributes:
+        certifier: The exact products; None where the fast ones are as exact.
     """
 
     def __init__(self, exact: HessianOperator, products: Products, note: Callable[[str], None]) -> None:
         self.exact = exact
-        self.certifier = OperatorView(exact, lambda vector, out: exact.matvec(vector, out=out))
+        self.certifier: OperatorView | None = None
+        if products != "exact-graph":
+            self.certifier = OperatorView(exact, lambda vector, out: exact.matvec(vector, out=out))
         self._products = products
         self._note = note
         self._fast: OperatorView | CompiledOperator | None = None
@@ -94,7 +99,7 @@ class IteratingOperator:
             return coarse(self.exact)
         made: str = self._products
         try:
-            fast = CompiledOperator(self.exact, tf32=True, fuse=made == "tf32-fused")
+            fast = CompiledOperator(self.exact, tf32=made != "exact-graph", fuse=made == "tf32-fused")
         except Untraceable as error:
             fast, made = CompiledOperator(self.exact, tf32=True), f"tf32-graph, not fused since {error}"
         self._note(f"{made}; a product of random signs is {fast.agreement:.1e} from the exact one")
