@@ -164,6 +164,13 @@ def edges() -> list[dict[str, Any]]:
                 sure,
             ),
         ]
+        both = [abs(row.observed.frequency / row.both_ends - 1) for row in sure if row.both_ends]
+        if both:
+            what = "the same, all resolved modes, predicted by the curvature at both ends of the alternation"
+            mean = max(row.relative_error for row in sure)
+            name = f"harmonics.edge_{name}_both_ends"
+            opinion = "curvature at the mean parameters"
+            result.append(_row(name, what, max(both), mean, opinion, len(both), "<= 0.05", ALLOWED))
     return result
 
 

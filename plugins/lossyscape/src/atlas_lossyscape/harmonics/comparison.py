@@ -38,6 +38,7 @@ class Comparison:
         wrong_rate: Control: what a rate 1.25 times too large would give.
         wrong_eigenvalue: Control: what the next eigenvalue would give.
         observed: From the recorded projection.
+        both_ends: At the edge: what the curvature at both ends of the alternation gives; None elsewhere.
     """
 
     leg: str
@@ -53,6 +54,7 @@ class Comparison:
     wrong_rate: float
     wrong_eigenvalue: float
     observed: Observed
+    both_ends: float | None = None
 
     @property
     def relative_error(self) -> float:

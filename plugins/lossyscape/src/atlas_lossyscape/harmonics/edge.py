@@ -2,8 +2,8 @@
 
 The rate is raised past what the minimum bears, or Adam's second moments shrink until it is past: the top
 mode then alternates with a size at which the gradient across its swing is that of the edge (Cohen et al.
-2021).
-The other modes stay below the edge. They are read from pairs of runs that differ by a small push.
+2021). The other modes stay below the edge. They are read from pairs of runs that differ by a small push, and
+compared with the curvature at the mean parameters and, besides, with that at both ends of the alternation.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from attrs import frozen
+from attrs import evolve, frozen
 
 from atlas.errors import InstrumentFailed
 from atlas.randomness import RandomStreams
@@ -19,7 +19,8 @@ from atlas_lossyscape.harmonics.certificate import certified_pairs
 from atlas_lossyscape.harmonics.comparison import Comparison, compare, resolvable
 from atlas_lossyscape.harmonics.modes import Optimizer, Rule, mode, preconditioner
 from atlas_lossyscape.harmonics.network import Network
-from atlas_lossyscape.harmonics.signals import from_repeats, from_windows
+from atlas_lossyscape.harmonics.orbit import alternating_curvature, response
+from atlas_lossyscape.harmonics.signals import from_repeats, from_windows, matrix_pencil
 from atlas_lossyscape.harmonics.training import EPSILON, State, rest, train
 
 __all__ = ["AtEdge", "at_edge"]
@@ -104,20 +105,27 @@ def _held(
     pairs = certified_pairs(network, path.mean(0), scale)
     swings = ((path - path.mean(0)) / scale) @ pairs.vectors
 
-    def response(state: State, axis: np.ndarray, steps: int) -> np.ndarray:
+    def returned(state: State, axis: np.ndarray, steps: int) -> np.ndarray:
         """Return how a push along an axis comes back, per unit of it."""
         pushed, _ = train(state.pushed(PUSH * scale * axis), optimizer, gradient, steps)
         left, _ = train(state, optimizer, gradient, steps)
         return np.asarray((pushed - left) / scale @ axis / PUSH)
 
+    curvature = (
+        None if adam else alternating_curvature(network, optimizer, path[::2].mean(0), path[1::2].mean(0))
+    )
     leg = f"edge-{optimizer.rule}"
     rows = [compare(leg, 0, optimizer, pairs, from_windows(swings[:, 0], KICKS))]
     for index in range(1, pairs.values.size):
         expected = mode(optimizer, float(pairs.values[index]))
         if resolvable(expected):
             axis, steps = pairs.vectors[:, index], max(48, math.ceil(4 / expected.damping))
-            responses = np.array([response(state, axis, steps) for state in states])
-            rows.append(compare(leg, index, optimizer, pairs, from_repeats(responses)))
+            responses = np.array([returned(state, axis, steps) for state in states])
+            row = compare(leg, index, optimizer, pairs, from_repeats(responses))
+            if curvature is not None:
+                both, _ = matrix_pencil(response(optimizer, curvature, axis, steps))
+                row = evolve(row, both_ends=both)
+            rows.append(row)
     return AtEdge(
         rows=tuple(rows),
         sharpness=float(pairs.values[0]) / optimizer.edge,

@@ -218,6 +218,7 @@ def _row(row: Comparison) -> dict[str, Any]:
         "decay_only": row.decay_only,
         "wrong_rate": row.wrong_rate,
         "wrong_eigenvalue": row.wrong_eigenvalue,
+        "both_ends": row.both_ends,
         "observed": row.observed.frequency,
         "standard_error": row.observed.standard_error,
         "relative_error": row.relative_error,

@@ -48,6 +48,7 @@ COMPARISON = TableSchema(
         Column("decay_only", "number", "From the decay alone.", unit=_RAD, required=True),
         Column("wrong_rate", "number", "Control: at 1.25 times the rate.", unit=_RAD, required=True),
         Column("wrong_eigenvalue", "number", "Control: of the next eigenvalue.", unit=_RAD, required=True),
+        Column("both_ends", "number", "At the edge: by the curvature at both ends of the swing.", unit=_RAD),
         Column("observed", "number", "From the recorded projection.", unit=_RAD, required=True),
         Column("standard_error", "number", "Of the observed frequency.", unit=_RAD, required=True),
         Column("relative_error", "number", "|observed - predicted| / predicted.", required=True),

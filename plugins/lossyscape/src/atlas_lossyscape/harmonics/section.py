@@ -93,7 +93,16 @@ def _driven(view: RunView, step: str) -> int:
 
 
 def _legs(rows: Sequence[Row]) -> str:
-    heads = ("leg", "modes", "resolved", "within 5%", "worst resolved", "by decay alone", "controls rejected")
+    heads = (
+        "leg",
+        "modes",
+        "resolved",
+        "within 5%",
+        "worst resolved",
+        "worst by both ends",
+        "by decay alone",
+        "controls rejected",
+    )
     body = []
     for leg in dict.fromkeys(row["leg"] for row in rows):
         part = [row for row in rows if row["leg"] == leg]
@@ -102,9 +111,21 @@ def _legs(rows: Sequence[Row]) -> str:
         blind = max(
             (abs(row["decay_only"] / row["observed"] - 1) for row in sure if row["observed"]), default=None
         )
+        ends = [abs(row["observed"] / row["both_ends"] - 1) for row in sure if row["both_ends"]]
         told = sum(row["rate_rejected"] and row["eigenvalue_rejected"] for row in part)
         agree = sum(row["relative_error"] <= ALLOWED for row in sure)
-        body.append((leg, len(part), len(sure), agree, _cell(worst), _cell(blind), told))
+        body.append(
+            (
+                leg,
+                len(part),
+                len(sure),
+                agree,
+                _cell(worst),
+                _cell(max(ends, default=None)),
+                _cell(blind),
+                told,
+            )
+        )
     return _table(heads, body)
 
 
