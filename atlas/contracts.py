@@ -26,6 +26,8 @@ __all__ = [
     "Batch",
     "Estimate",
     "Fragment",
+    "Generation",
+    "GenerativeTarget",
     "Instrument",
     "Interaction",
     "LossTerm",
@@ -154,6 +156,48 @@ class OutputTarget(Target, Protocol):
         ...
 
 
+@frozen
+class Generation:
+    """What a model wrote after a prompt.
+
+    Attributes:
+        text: Decoded, without special tokens.
+        tokens: Ids of what was generated, the end token among them.
+        ended: The model ended by itself, and was not cut.
+        frame: What stood around the prompt, before and after it: the marks of a chat template.
+    """
+
+    text: str
+    tokens: tuple[int, ...]
+    ended: bool
+    frame: tuple[str, str] = ("", "")
+
+
+class GenerativeTarget(Target, Protocol):
+    """A target that can write on, as sessions with a language model need."""
+
+    def generate(
+        self, prompt: str, *, chat: bool, max_new_tokens: int, temperature: float, random: RandomStreams
+    ) -> Generation:
+        """Return what the model writes after a prompt.
+
+        Args:
+            prompt: What is put before it, whole.
+            chat: Put it as the user's turn of the model's chat template, where it has one.
+            max_new_tokens: Most tokens to generate.
+            temperature: 0 takes the likeliest token each time; else tokens are drawn at it.
+            random: Draws.
+
+        Raises:
+            BadInput: The prompt has no token, or leaves no room in the model's context.
+        """
+        ...
+
+    def count_tokens(self, text: str) -> int:
+        """Return the number of tokens of a text, without special tokens."""
+        ...
+
+
 class Progress(Protocol):
     """Reports work under way; shown in the terminal, never sealed."""
 
@@ -277,6 +321,13 @@ class StepContext(Protocol):
         A target that is no series comes once, with an empty label. Each member is opened when it is its
         turn and kept by nobody here: drop what you hold of one (`del target`) before you ask for the
         next, or both lie in memory. Instruments that may get a series say `needs: {series: true}`.
+        """
+        ...
+
+    def opener(self) -> Callable[[], Target]:
+        """Return a function that opens the step's target anew; pickled, it does so in another process.
+
+        It is for instruments that start processes of their own, such as one for each session with a model.
         """
         ...
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -123,15 +124,24 @@ class Context:
             yield label, target
             del target
 
+    def opener(self) -> Callable[[], Target]:
+        """Return a function that opens the step's target anew; it can be pickled where its source can."""
+        if self._request.target is None:
+            raise self._fault("the step has no single target; its card must say `needs: {target: true}`")
+        return self._opener(self._request.target)
+
     def _open(self, wanted: TargetRequest) -> Target:
+        return self._opener(wanted)()
+
+    def _opener(self, wanted: TargetRequest) -> Callable[[], Target]:
         source: TargetSource = self._load("targets", wanted.use)
         named = annotated(
             self._host.catalog.find("targets", wanted.use).params, wanted.params, "x-atlas-kind"
         )
         terms = {name: self._load(kind, name) for _, name, kind in named if kind == "loss_terms"}
         if terms:
-            return source.open(wanted.params, threads=self.threads, loss_terms=terms)
-        return source.open(wanted.params, threads=self.threads)
+            return partial(source.open, wanted.params, threads=self.threads, loss_terms=terms)
+        return partial(source.open, wanted.params, threads=self.threads)
 
     def load(self, kind: str, name: str) -> Any:
         """Return another admitted object that the parameters name."""
