@@ -1,13 +1,17 @@
 import hashlib
+import itertools
 import json
+import math
+import statistics
 from pathlib import Path
 
 import pytest
 from atlas_ecm.reader import tokens
 from atlas_ecm.reader.folder import Folder
 from atlas_ecm.reader.home import home_of, migration
-from atlas_ecm.reader.intervals import median_of_sessions, share_of_sessions
+from atlas_ecm.reader.intervals import median_of_sessions, ratio_over_sessions, share_of_sessions
 from atlas_ecm.reader.measurement import session_row
+from atlas_ecm.reader.pairs import covered
 from atlas_ecm.reader.preamble import preamble_of
 from atlas_ecm.reader.tokens import WORDS, open_tokenizer, pieces
 from tokenizers import Tokenizer
@@ -16,6 +20,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 
 from atlas.errors import BadInput
+from atlas.randomness import RandomStreams
 
 HAND_CHECKED = Path(__file__).with_name("ecm_hand_checked.jsonl")
 
@@ -88,7 +93,7 @@ def test_parts_that_are_no_text_and_abandoned_branches_are_counted(tmp_path, ent
 @pytest.mark.parametrize(
     ("name", "text", "place"),
     [
-        ("a.txt", "User: Q\n", "a.txt:1"),
+        ("a.txt", "Q\n", "a.txt:1"),
         ("a.txt", "\nhello\nUser: Q\n", "a.txt:2"),
         ("a.jsonl", '{"prompt": "Q", "output": "A"}\n{"prompt": 1}\n', "a.jsonl:2"),
         ("a.csv", 'prompt,output\n"Q\nq",A\nQ\n', "a.csv:4"),
@@ -103,6 +108,47 @@ def test_a_fault_is_named_with_file_and_line(tmp_path, name, text, place):
         read(tmp_path)
 
     assert caught.value.where == place
+
+
+EMPTY = {"conversation_id": "c0", "current_node": "a", "mapping": {"a": {"message": None, "parent": None}}}
+
+
+def test_a_session_that_lacks_a_part_is_a_row_that_says_which_and_counts_in_no_mean(atlas):
+    atlas.write("s/home/0.json", json.dumps([EMPTY, {"uuid": "c9", "chat_messages": []}, OPENAI]))
+    atlas.write("s/home/1.jsonl", '{"prompt": " ", "output": "Sure! A"}\n{"prompt": "Q", "output": ""}\n')
+    atlas.write("s/home/2.txt", "User: Q\n")
+    atlas.write("m.yaml", MANIFEST)
+
+    outcome = atlas("run", "m.yaml")
+    assert outcome.code == 0, outcome.err
+    view = atlas.view(atlas.runs()[0].name)
+    rows = view.tables("sessions")["ecm-sessions"]
+
+    assert [(row["session"], row["missing"], row["token_ratio"], row["preamble_words"]) for row in rows] == [
+        ("c0", "question and answer", None, None),
+        ("c9", "question and answer", None, None),
+        ("c1", None, 1.0, 0),
+        ("home/1.jsonl:1", "question", None, 1),
+        ("home/1.jsonl:2", None, 0.0, 0),
+        ("home/2.txt", "answer", None, None),
+    ]
+    found = {q.quantity: (q.value, q.num_samples) for _, q in view.quantities() if q.slice == "m"}
+    assert found["token_ratio"] == (0.0, 1)
+    assert json.loads(view.text("raw/sessions/facts.json"))["incomplete"] == "4 sessions"
+
+
+def test_every_file_that_was_read_has_its_digest_in_the_record(atlas):
+    atlas.write("s/a.txt", "User: Q\nAssistant: A\n")
+    atlas.write("m.yaml", MANIFEST)
+    assert atlas("run", "m.yaml").code == 0
+
+    (row,) = atlas.view(atlas.runs()[0].name).tables("sessions")["ecm-files"]
+
+    assert row["sha256"] == hashlib.sha256((atlas.folder / "s/a.txt").read_bytes()).hexdigest()
+
+
+def test_a_pair_is_covered_where_both_its_claims_were_put_and_another_item_by_its_own_id():
+    assert covered(["bsa-001a", "bsa-001b", "bsa-002a", "tide", "two words", ""]) == ("bsa-001", "tide")
 
 
 def test_bytes_that_are_no_text_are_named_counted_and_hashed(tmp_path):
@@ -174,6 +220,27 @@ def test_a_quadrant_is_made_of_a_persons_stances_alone():
     assert [(one.home, one.quadrant, one.direction) for one in (*coded, *blank)] == [
         ("VC", "SCo", "VC to SCo"), ("", "", ""),
     ]  # fmt: skip
+
+
+def test_the_mean_of_r_has_the_bootstrap_t_interval_on_cube_roots(monkeypatch):
+    # Oracle: all 256 samples of four values, enumerated; the order statistics of 10,000 draws are the same
+    # ones. Of two values half the samples have no standard error, so there is no interval.
+    assert ratio_over_sessions("r", [1.0, 2.0], RandomStreams(1), "m").low is None
+    values = [1.0, 2.0, 6.0, 20.0]
+    mean, error = statistics.fmean(values), statistics.stdev(values) / 2
+    found = []
+    for sample in itertools.product(values, repeat=4):
+        own, spread = statistics.fmean(sample), statistics.stdev(sample) / 2
+        shift = own ** (1 / 3) - mean ** (1 / 3)
+        found.append(math.copysign(math.inf, shift) if spread == 0 else shift * 3 * own ** (2 / 3) / spread)
+    found.sort()
+    low_t, high_t = found[math.ceil(0.025 * 256) - 1], found[math.ceil(0.975 * 256) - 1]
+    half = error / (3 * mean ** (2 / 3))
+
+    quantity = ratio_over_sessions("r", values, RandomStreams(1), "m")
+
+    assert quantity.low == pytest.approx(max(0.0, mean ** (1 / 3) - high_t * half) ** 3, rel=1e-9)
+    assert quantity.high == pytest.approx((mean ** (1 / 3) - low_t * half) ** 3, rel=1e-9)
 
 
 def test_the_intervals_of_a_median_and_of_a_share_are_the_published_ones():
@@ -296,3 +363,18 @@ def test_a_governed_run_opens_the_sessions_after_read_0_and_quadrants_after_a_pe
     shown = atlas("ecm", run, "--coder", "A. Technician")
 
     assert "VC to VCo" in shown.out, shown.err
+
+
+def test_the_report_shows_padding_and_leaves_codes_blank_and_escapes_what_sessions_say(atlas):
+    atlas.write("s/home/a.jsonl", '{"session": "<i>1", "prompt": "Q <b>", "output": "Sure, A <b>"}\n')
+    atlas.write("m.yaml", MANIFEST.replace("model: m,", "model: '<b>m',"))
+    assert atlas("run", "m.yaml").code == 0
+
+    page = (atlas.view(atlas.runs()[0].name).root / "report.html").read_text("utf-8")
+    section = page.partition("Sessions: economy and padding")[2]
+
+    assert "&lt;i&gt;1" in section
+    assert "<q>Sure,</q>" in section
+    assert section.count("blank</span>") >= 2
+    assert "<i>1" not in page
+    assert "<b>m" not in page

@@ -39,9 +39,12 @@ def ecm(workspace: Workspace, run: str, coder: str | None) -> None:
         if coder is None:
             shown = Table("session", "model", "R", "P", "economy", "migration", box=SIMPLE_HEAD, padding=0)
             for row in rows:
+                where = "home" if row["home"] else row["economy_migration"] or ""
                 shown.add_row(
-                    row["session"], row["model"], f"{row['token_ratio']:.2f}", str(row["preamble_words"]),
-                    row["economy"], "home" if row["home"] else row["economy_migration"] or "",
+                    row["session"], row["model"],
+                    "" if row["missing"] else f"{row['token_ratio']:.2f}",
+                    "" if row["preamble_words"] is None else str(row["preamble_words"]),
+                    row["economy"] or "", f"no {row['missing']}" if row["missing"] else where,
                 )  # fmt: skip
         else:
             given = judgements(view, table).get(coder)

@@ -25,9 +25,6 @@ _BLANK = " \t\r\n"
 def read_export(file: TextFile) -> Iterator[Session]:
     """Yield the sessions of an export.
 
-    Conversations without a question or an answer, which exports hold where one was opened and left, are
-    refused like any other file's: take them out, or they would be lost unseen.
-
     Raises:
         BadInput: The file is no JSON, or an entry is no conversation; the message names file and line.
     """
@@ -130,7 +127,7 @@ class _Buffer:
 def _openai(entry: Mapping[str, Any], name: str, line: int) -> Session:
     where, nodes = f"{name}:{line}", entry["mapping"]
     path: list[str] = []
-    at = entry.get("current_node") or _only_leaf(nodes, where)
+    at = (entry.get("current_node") or _only_leaf(nodes, where)) if nodes else None
     while at is not None:
         if at in path or not isinstance(nodes.get(at), dict):
             raise BadInput(f"the branch breaks off at the message {at!r}", where=where)
@@ -157,7 +154,7 @@ def _openai(entry: Mapping[str, Any], name: str, line: int) -> Session:
             slug = (message.get("metadata") or {}).get("model_slug")
             model = model or (slug if answer and isinstance(slug, str) else "")
     identity = entry.get("conversation_id") or entry.get("id") or where
-    return Session(str(identity), name, line, tuple(turns), model, "", left_out).checked()
+    return Session(str(identity), name, line, tuple(turns), model, "", left_out)
 
 
 def _only_leaf(nodes: Mapping[str, Any], where: str) -> str:
@@ -188,4 +185,4 @@ def _claude(entry: Mapping[str, Any], name: str, line: int) -> Session:
     identity, model = entry.get("uuid") or where, entry.get("model")
     return Session(
         str(identity), name, line, tuple(turns), model if isinstance(model, str) else "", "", left_out
-    ).checked()
+    )

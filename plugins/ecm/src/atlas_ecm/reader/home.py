@@ -101,7 +101,7 @@ def home_quadrant(rows: Iterable[Mapping[str, Any]], stances: Mapping[str, str],
         Empty where there are fewer than two baseline sessions, none has a stance, or two stances are as
         frequent.
     """
-    baseline = [row for row in rows if row["home"]]
+    baseline = [row for row in rows if row["home"] and row["token_ratio"] is not None]
     home = home_of([row["token_ratio"] for row in baseline], boundary)
     ranked = Counter(stances[row["session"]] for row in baseline if row["session"] in stances).most_common()
     if home is None or not ranked or (len(ranked) > 1 and ranked[0][1] == ranked[1][1]):

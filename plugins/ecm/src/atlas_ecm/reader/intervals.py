@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from atlas.quantities import Quantity, UncertaintyKind
 from atlas.randomness import RandomStreams
 
-__all__ = ["RESAMPLES", "mean_over_sessions", "median_of_sessions", "share_of_sessions"]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = [
+    "RESAMPLES",
+    "mean_over_sessions",
+    "median_of_sessions",
+    "ratio_over_sessions",
+    "share_of_sessions",
+]
 
 RESAMPLES = 10_000
 """Bootstrap samples behind each interval."""
@@ -17,13 +28,54 @@ RESAMPLES = 10_000
 _DRAWN = 4_000_000
 
 
+def ratio_over_sessions(name: str, values: Sequence[float], streams: RandomStreams, key: str) -> Quantity:
+    """Return the mean of positive, skewed values with its 95% bootstrap-t interval over sessions.
+
+    Each sample's mean is studentised on the scale of its cube root, which takes most of the skewness out, by
+    the sample's own standard error there (Efron and Tibshirani 1993, sections 12.5 and 12.6). The interval is
+    longer than the percentile interval, which holds too rarely for few sessions; `ecm.interval_*` of the
+    benchmarks says how often each holds.
+
+    Args:
+        name: Of the quantity.
+        values: One a session, none negative.
+        streams: Draws.
+        key: The slice, which also names the draws.
+    """
+    import numpy as np
+
+    found = np.asarray(values, dtype=np.float64)
+    if len(found) < 2:
+        return _too_few(name, found, key, "1")
+    mean, error = float(found.mean()), float(found.std(ddof=1)) / math.sqrt(len(found))
+    cubed: list[NDArray[np.float64]] = []
+    for drawn in _resampled(found, streams, name, key):
+        means, errors = drawn.mean(axis=1), drawn.std(axis=1, ddof=1) / math.sqrt(len(found))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            shift = np.cbrt(means) - np.cbrt(mean)
+            ratios = shift * 3 * np.cbrt(means) ** 2 / errors
+        cubed.append(np.where(errors > 0, ratios, np.copysign(np.inf, shift)))
+    # An order statistic, as some samples may be of equal values and have no standard error.
+    low_t, high_t = np.quantile(np.concatenate(cubed), [0.025, 0.975], method="inverted_cdf")
+    if error == 0 or not np.isfinite([low_t, high_t]).all():
+        return Quantity(
+            name, mean, None, UncertaintyKind.UNCERTIFIED, num_samples=len(found), slice=key,
+            note="too few different values: no interval can be given",
+        )  # fmt: skip
+    half = error / (3 * np.cbrt(mean) ** 2)
+    low, high = (float(max(0.0, np.cbrt(mean) - t * half) ** 3) for t in (high_t, low_t))
+    return Quantity(
+        name, mean, (high - low) / 2, UncertaintyKind.INTERVAL_95, num_samples=len(found), low=low,
+        high=high, slice=key,
+    )  # fmt: skip
+
+
 def mean_over_sessions(
     name: str, values: Sequence[float], streams: RandomStreams, key: str, unit: str = "1"
 ) -> Quantity:
     """Return the mean with its 95% percentile bootstrap interval over sessions.
 
-    Sessions are drawn with replacement (Efron and Tibshirani 1993, chapter 13), `RESAMPLES` times, a
-    block of samples at a time.
+    Sessions are drawn with replacement (Efron and Tibshirani 1993, chapter 13), `RESAMPLES` times.
 
     Args:
         name: Of the quantity.
@@ -35,36 +87,39 @@ def mean_over_sessions(
     import numpy as np
 
     found = np.asarray(values, dtype=np.float64)
-    n = len(found)
-    if n == 0:
-        return Quantity(
-            name,
-            None,
-            None,
-            UncertaintyKind.UNDEFINED,
-            num_samples=0,
-            slice=key,
-            unit=unit,
-            note="no session has it",
-        )
-    if n == 1:
-        return Quantity(
-            name, float(found[0]), None, UncertaintyKind.UNCERTIFIED, num_samples=1, slice=key, unit=unit,
-            note="one session: no interval can be given",
-        )  # fmt: skip
-    generator = streams.generator("ecm bootstrap", name=f"{name}/{key}")
-    block = max(1, _DRAWN // n)
-    means = np.concatenate(
-        [
-            found[generator.integers(n, size=(min(block, RESAMPLES - start), n), dtype=np.int32)].mean(axis=1)
-            for start in range(0, RESAMPLES, block)
-        ]
-    )
+    if len(found) < 2:
+        return _too_few(name, found, key, unit)
+    means = np.concatenate([drawn.mean(axis=1) for drawn in _resampled(found, streams, name, key)])
     low, high = (float(end) for end in np.percentile(means, [2.5, 97.5]))
     return Quantity(
-        name, float(found.mean()), (high - low) / 2, UncertaintyKind.INTERVAL_95, num_samples=n, low=low,
-        high=high, slice=key, unit=unit,
+        name, float(found.mean()), (high - low) / 2, UncertaintyKind.INTERVAL_95, num_samples=len(found),
+        low=low, high=high, slice=key, unit=unit,
     )  # fmt: skip
+
+
+def _too_few(name: str, found: NDArray[np.float64], key: str, unit: str) -> Quantity:
+    if len(found) == 0:
+        return Quantity(
+            name, None, None, UncertaintyKind.UNDEFINED, num_samples=0, slice=key, unit=unit,
+            note="no session has it",
+        )  # fmt: skip
+    return Quantity(
+        name, float(found[0]), None, UncertaintyKind.UNCERTIFIED, num_samples=1, slice=key, unit=unit,
+        note="one session: no interval can be given",
+    )  # fmt: skip
+
+
+def _resampled(
+    found: NDArray[np.float64], streams: RandomStreams, name: str, key: str
+) -> Iterator[NDArray[np.float64]]:
+    """Yield the bootstrap samples, `[samples, sessions]`, a block at a time."""
+    import numpy as np
+
+    n = len(found)
+    generator = streams.generator("ecm bootstrap", name=f"{name}/{key}")
+    block = max(1, _DRAWN // n)
+    for start in range(0, RESAMPLES, block):
+        yield found[generator.integers(n, size=(min(block, RESAMPLES - start), n), dtype=np.int32)]
 
 
 def median_of_sessions(name: str, values: Sequence[float], key: str) -> Quantity:

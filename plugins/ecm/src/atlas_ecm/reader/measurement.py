@@ -1,9 +1,9 @@
-"""The instrument `ecm`: token economy and padding of sessions that were held elsewhere."""
+"""The instrument `ecm`: token economy and padding of sessions, read from files."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -11,22 +11,24 @@ from typing import Any
 from attrs import define, field
 
 from atlas.contracts import StepContext
-from atlas.errors import BadInput
 from atlas.quantities import Quantity, UncertaintyKind
+from atlas.randomness import RandomStreams
 from atlas_ecm.reader.folder import Folder
 from atlas_ecm.reader.home import Home, home_of, side
 from atlas_ecm.reader.intervals import (
     RESAMPLES,
     mean_over_sessions,
     median_of_sessions,
+    ratio_over_sessions,
     share_of_sessions,
 )
+from atlas_ecm.reader.pairs import covered
 from atlas_ecm.reader.preamble import EDITION, preamble_of
 from atlas_ecm.reader.schemas import FILES, SESSIONS
 from atlas_ecm.reader.sessions import Session
 from atlas_ecm.reader.tokens import WORDS, Tokenizer, count_words, open_tokenizer
 
-__all__ = ["measure", "session_row"]
+__all__ = ["means_over_sessions", "measure", "record_sessions", "session_row"]
 
 KEPT = 256 * 2**20
 """Bytes of sessions up to which they are copied into the run."""
@@ -38,64 +40,97 @@ def measure(context: StepContext) -> None:
     """Read the sessions of a folder, one at a time.
 
     Raises:
-        BadInput: A file or the tokenizer is faulty, or a session puts nothing before the model.
+        BadInput: A file or the tokenizer is faulty.
     """
     params = context.params
     tokenizer = open_tokenizer(Path(params["tokenizer"])) if "tokenizer" in params else WORDS
-    folder, copies = Folder(Path(params["sessions"])), _Copies()
-    rows: list[dict[str, Any]] = []
+    patterns = params.get("baseline", [])
+    copies = _Copies()
+    rows = record_sessions(
+        context,
+        Path(params["sessions"]),
+        tokenizer,
+        params["model"],
+        home=lambda session: any(fnmatchcase(session.file, pattern) for pattern in patterns),
+        seen=copies.add,
+    )
+    context.fact("pairs", " ".join(covered(row["item"] or "" for row in rows if row["missing"] is None)))
+    if copies.lines:
+        context.attach("sessions.jsonl", b"".join(copies.lines))
+    context.fact("copies", "sessions.jsonl" if copies.lines else f"not kept, more than {KEPT} bytes")
+
+
+def record_sessions(
+    context: StepContext,
+    path: Path,
+    tokenizer: Tokenizer,
+    model: str,
+    *,
+    home: Callable[[Session], bool],
+    seen: Callable[[Session], None] = lambda session: None,
+) -> list[dict[str, Any]]:
+    """Read sessions and record their tables, facts and quantities; return the rows of `ecm-sessions`.
+
+    Args:
+        context: Of the step; `boundary` is among its parameters.
+        path: A folder or file of sessions.
+        tokenizer: Counts tokens.
+        model: The model that answered, where a file names none.
+        home: Says whether a session is one of its model's baseline.
+        seen: Called with each session.
+
+    Raises:
+        BadInput: A file is faulty.
+    """
+    folder, rows = Folder(path), list[dict[str, Any]]()
     for session in folder.sessions():
-        rows.append(session_row(session, tokenizer, params["model"], params.get("baseline", [])))
-        copies.add(session)
+        rows.append(session_row(session, tokenizer, model, home=home(session)))
+        seen(session)
         if len(rows) % _STEP == 0:
             context.progress("sessions read", done=len(rows))
-    homes = _with_homes(rows, params["boundary"])
-    _state(context, tokenizer, rows, copies)
+    homes = _with_homes(rows, context.params["boundary"])
+    _state(context, tokenizer, rows)
     context.table(SESSIONS.name, rows)
     context.table(FILES.name, [found.as_record() for found in folder.evidence])
     if stray := b"".join(line for found in folder.evidence for line in found.json_lines()):
         context.attach("not-text.jsonl", stray)
-    for model in homes:
+    for name in homes:
         for quantity in _quantities(
-            context, model, [row for row in rows if row["model"] == model], homes[model]
+            context, name, [row for row in rows if row["model"] == name], homes[name]
         ):
             context.record(quantity)
+    return rows
 
 
-def session_row(
-    session: Session, tokenizer: Tokenizer, model: str, baseline: Sequence[str] = ()
-) -> dict[str, Any]:
+def session_row(session: Session, tokenizer: Tokenizer, model: str, *, home: bool = False) -> dict[str, Any]:
     """Return what can be computed of one session alone: the row of `ecm-sessions` without its home.
 
     Args:
         session: The session.
         tokenizer: Counts tokens.
         model: Name of the model where the session's file gives none.
-        baseline: Patterns of the files whose sessions are a baseline.
-
-    Raises:
-        BadInput: The tokenizer finds no token in what was put before the model.
+        home: Whether it is one of the model's baseline.
     """
     put = [turn.text for turn in session.turns if not turn.answer]
     said = [turn.text for turn in session.turns if turn.answer]
     tokens_in, tokens_out = (sum(map(tokenizer.count, texts)) for texts in (put, said))
-    if tokens_in == 0:
-        raise BadInput("the tokenizer finds no token in what was put before the model", where=session.place)
-    preamble = preamble_of(said[0])
+    missing = session.missing or ("" if tokens_in else "question")
+    preamble = preamble_of(said[0]) if said else None
     return {
         "session": session.id,
         "model": session.model or model,
         "item": session.item or None,
         "file": session.file,
         "line": session.line,
-        "home": any(fnmatchcase(session.file, pattern) for pattern in baseline),
+        "home": home,
         "tokens_in": tokens_in,
         "tokens_out": tokens_out,
         "words_in": sum(map(count_words, put)),
         "words_out": sum(map(count_words, said)),
-        "token_ratio": tokens_out / tokens_in,
-        "preamble_words": preamble.words,
-        "preamble": preamble.span or None,
+        "token_ratio": None if missing else tokens_out / tokens_in,
+        "preamble_words": None if preamble is None else preamble.words,
+        "preamble": (preamble.span or None) if preamble else None,
+        "missing": missing or None,
         "left_out": session.left_out,
     }
 
@@ -103,11 +138,12 @@ def session_row(
 def _with_homes(rows: list[dict[str, Any]], boundary: float) -> dict[str, Home | None]:
     """Add to the rows where they stand against their model's home; return the homes by model."""
     ratios: dict[str, list[float]] = {row["model"]: [] for row in rows}
-    for row in rows:
+    whole = [row for row in rows if row["missing"] is None]
+    for row in whole:
         if row["home"]:
             ratios[row["model"]].append(row["token_ratio"])
     homes = {model: home_of(found, boundary) for model, found in sorted(ratios.items())}
-    for row in rows:
+    for row in whole:
         home, ratio = homes[row["model"]], row["token_ratio"]
         row["economy"] = side(ratio, boundary)
         if home is not None:
@@ -136,7 +172,7 @@ class _Copies:
                 self.lines.clear()
 
 
-def _state(context: StepContext, tokenizer: Tokenizer, rows: list[dict[str, Any]], copies: _Copies) -> None:
+def _state(context: StepContext, tokenizer: Tokenizer, rows: list[dict[str, Any]]) -> None:
     context.fact("tokenizer", tokenizer.name)
     context.fact("tokenizer_sha256", tokenizer.sha256)
     context.fact("sessions", str(len(rows)))
@@ -144,17 +180,26 @@ def _state(context: StepContext, tokenizer: Tokenizer, rows: list[dict[str, Any]
     context.fact("preamble_rule", f"edition {EDITION}")
     context.fact("boundary", str(context.params["boundary"]))
     context.fact("baseline", f"{sum(row['home'] for row in rows)} sessions")
-    context.fact("intervals", f"percentile bootstrap over sessions, {RESAMPLES} samples")
-    if copies.lines:
-        context.attach("sessions.jsonl", b"".join(copies.lines))
-    context.fact("copies", "sessions.jsonl" if copies.lines else f"not kept, more than {KEPT} bytes")
+    context.fact("incomplete", f"{sum(row['missing'] is not None for row in rows)} sessions")
+    context.fact(
+        "intervals", f"over sessions, {RESAMPLES} samples: bootstrap-t of R on cube roots, percentile of P"
+    )
+
+
+def means_over_sessions(
+    rows: Sequence[Mapping[str, Any]], streams: RandomStreams, key: str
+) -> Iterator[Quantity]:
+    """Yield mean R and mean P of whole sessions, with the slice `key`."""
+    yield ratio_over_sessions("token_ratio", [row["token_ratio"] for row in rows], streams, key)
+    padding = [row["preamble_words"] for row in rows]
+    yield mean_over_sessions("preamble_words", padding, streams, key, "word")
 
 
 def _quantities(
     context: StepContext, model: str, rows: list[dict[str, Any]], home: Home | None
 ) -> Iterator[Quantity]:
-    for name, unit in (("token_ratio", "1"), ("preamble_words", "word")):
-        yield mean_over_sessions(name, [row[name] for row in rows], context.random, model, unit)
+    rows = [row for row in rows if row["missing"] is None]
+    yield from means_over_sessions(rows, context.random, model)
     away = [row for row in rows if not row["home"]]
     if home is None:
         note = "no baseline of at least two sessions was declared"

@@ -65,9 +65,7 @@ def session_of(entry: Mapping[str, Any], name: str, line: int) -> Session:
             fix="give `messages`, or `prompt` and `output` as text",
         )
     given = {key: _plain(cells.get(key), key, where) for key in ("session", "model", "item")}
-    return Session(
-        given["session"] or where, name, line, turns, given["model"], given["item"], left_out
-    ).checked()
+    return Session(given["session"] or where, name, line, turns, given["model"], given["item"], left_out)
 
 
 def _plain(value: object, key: str, where: str) -> str:
@@ -187,4 +185,4 @@ def _by_turn(rows: Iterator[tuple[int, dict[str, str]]], name: str) -> Iterator[
 def _joined(session: str, name: str, line: int, turns: list[Turn], facts: Mapping[str, str]) -> Session:
     return Session(
         session, name, line, tuple(turns), facts.get("model", "").strip(), facts.get("item", "").strip()
-    ).checked()
+    )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from atlas.tables import Column, TableSchema
 
-__all__ = ["FILES", "SESSIONS"]
+__all__ = ["FILES", "HELD", "SESSIONS"]
 
 SESSIONS = TableSchema(
     name="ecm-sessions",
-    version=1,
+    version=2,
     description="One row per session: its size, its padding, its distance from the model's home.",
     columns=(
         Column("session", "string", "The session, `chats/a.txt` or as its file names it.", required=True),
@@ -21,8 +21,8 @@ SESSIONS = TableSchema(
         Column("tokens_out", "integer", "Tokens of everything it answered.", required=True),
         Column("words_in", "integer", "Words of everything put before it, by white space.", required=True),
         Column("words_out", "integer", "Words of everything it answered, by white space.", required=True),
-        Column("token_ratio", "number", "R: `tokens_out` divided by `tokens_in`.", required=True),
-        Column("preamble_words", "integer", "P: words of `preamble`, by white space.", required=True),
+        Column("token_ratio", "number", "R: `tokens_out` divided by `tokens_in`."),
+        Column("preamble_words", "integer", "P: words of `preamble`, by white space."),
         Column("preamble", "string", "The beginning of the first answer that the rule takes for padding."),
         Column("economy", "string", "Side of the declared boundary of R.", enum=("Surgical", "Verbose")),
         Column("home_shift", "number", "log2 of R over the model's home R; empty without a home."),
@@ -31,6 +31,12 @@ SESSIONS = TableSchema(
             "string",
             "Whether R lies outside the range of the baseline, and on which side; empty within it.",
             enum=("none", "Surgical", "Verbose"),
+        ),
+        Column(
+            "missing",
+            "string",
+            "What the session lacks; it then has no R, and P only where there is an answer.",
+            enum=("question", "answer", "question and answer"),
         ),
         Column(
             "left_out", "integer", "Parts of the session that are not text, such as images.", required=True
@@ -75,4 +81,20 @@ FILES = TableSchema(
         Column("not_text_line", "integer", "Line of the first of them."),
     ),
     primary_key=("file",),
+)
+
+HELD = TableSchema(
+    name="ecm-held",
+    version=1,
+    description="One row per session held with a local model: how it went; its texts are in held.jsonl.",
+    columns=(
+        Column("session", "string", "The session.", required=True),
+        Column("item", "string", "The stimulus item that was put.", required=True),
+        Column("seed", "string", "Seed of its draws; empty where the likeliest token was taken."),
+        Column("ended", "boolean", "The model ended by itself, and was not cut.", required=True),
+        Column("tokens", "integer", "Tokens that it wrote, the end token among them.", required=True),
+        Column("prompt_sha256", "string", "Digest of the prompt, in UTF-8.", required=True),
+        Column("output_sha256", "string", "Digest of the answer, in UTF-8.", required=True),
+    ),
+    primary_key=("session",),
 )

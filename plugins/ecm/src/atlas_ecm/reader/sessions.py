@@ -6,7 +6,7 @@ from attrs import field, frozen
 
 from atlas.errors import BadInput
 
-__all__ = ["ANSWERS", "ROLES", "Session", "Turn", "role_of"]
+__all__ = ["ROLES", "Session", "Turn", "role_of"]
 
 ROLES = {
     "user": "in",
@@ -21,8 +21,6 @@ ROLES = {
     "output": "out",
 }
 """Speakers by the name that files give them: `in` is put before the model, `out` is what it answers."""
-
-ANSWERS = tuple(name for name, side in ROLES.items() if side == "out")
 
 
 def _well_formed(text: str) -> str:
@@ -65,21 +63,17 @@ class Session:
         """`file:line`, for messages."""
         return f"{self.file}:{self.line}"
 
-    def checked(self) -> Session:
-        """Return the session.
+    @property
+    def missing(self) -> str:
+        """What it lacks: `question`, `answer`, `question and answer`, or nothing.
 
-        Raises:
-            BadInput: Nothing was put before the model, or it did not answer.
+        Exports hold conversations that were opened and left. An empty answer is an answer.
         """
-        if not any(turn.text.strip() for turn in self.turns if not turn.answer):
-            raise BadInput("the session puts nothing before the model", where=self.place)
-        if not any(turn.answer for turn in self.turns):
-            raise BadInput(
-                "the session has no answer",
-                where=self.place,
-                fix=f"name the model's turns {', '.join(ANSWERS)}; an empty answer is a turn without text",
-            )
-        return self
+        found = {
+            "question": any(turn.text.strip() for turn in self.turns if not turn.answer),
+            "answer": any(turn.answer for turn in self.turns),
+        }
+        return " and ".join(name for name, there in found.items() if not there)
 
 
 def role_of(name: object, where: str) -> bool:

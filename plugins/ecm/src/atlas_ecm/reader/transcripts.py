@@ -70,6 +70,4 @@ def read_transcript(file: TextFile) -> Iterator[Session]:
             fix="begin each turn with its speaker and a colon, such as `User:` and `Assistant:`",
         )
     turns.append(Turn(answer, "".join(pieces).strip()))
-    yield Session(
-        file.name, file.name, first, tuple(turns), facts.get("model", ""), facts.get("item", "")
-    ).checked()
+    yield Session(file.name, file.name, first, tuple(turns), facts.get("model", ""), facts.get("item", ""))
