@@ -13,7 +13,9 @@ from atlas_lossyscape.links.instrument import compare_proxies
 from atlas_lossyscape.links.references import declared_reference, measured_steps
 from atlas_lossyscape.links.schemas import RELATIONS
 from atlas_lossyscape.links.section import render, status
+from atlas_pyhessian.schemas import SERIES
 
+from atlas.contracts import Slice, StimulusItem
 from atlas.errors import BadInput
 from atlas.quantities import Quantity
 from atlas.record import canonical_json
@@ -88,7 +90,7 @@ def test_a_value_without_a_valid_error_is_not_compared(quantity):
     assert unusable(quantity) is not None
 
 
-class Desk:
+class Sheet:
     """What the instrument takes of its context, with sealed tables as files."""
 
     def __init__(self, folder: Path, reference: dict, quantities: list[Quantity], slices=()):
@@ -122,37 +124,84 @@ def other_run(root: Path, *, governed: bool, operator: str = "hessian") -> Path:
 def test_a_value_is_compared_with_the_same_slice_of_another_run(tmp_path):
     run = other_run(tmp_path / "PYH-OTH-20261122-001", governed=False)
     measured = [bounded(7, 0.1, slice="a"), bounded(7, 0.1, slice="b")]
-    desk = Desk(tmp_path, {"run": str(run)}, measured)
+    sheet = Sheet(tmp_path, {"run": str(run)}, measured)
 
-    compare_proxies(desk)
+    compare_proxies(sheet)
 
-    assert [row["relation"] for row in desk.tables["relations"]] == ["high", "undetermined"]
-    assert desk.tables["references"][0]["reference"] == "PYH-OTH-20261122-001, a"
-    assert desk.facts["reference.head"].startswith("2:")
+    assert [row["relation"] for row in sheet.tables["relations"]] == ["high", "undetermined"]
+    assert sheet.tables["references"][0]["reference"] == "PYH-OTH-20261122-001, a"
+    assert sheet.facts["reference.head"].startswith("2:")
+
+
+def part(key: str, **attributes: str) -> Slice:
+    return Slice(key, (StimulusItem(key, "text"),), attributes)
+
+
+def test_the_reference_is_of_the_declared_attributes_and_never_the_value_itself(tmp_path):
+    slices = (part("a", tier="foil"), part("b", tier="contested"), part("c", tier="contested"))
+    measured = [bounded(value, 0.1, slice=key) for key, value in (("a", 7), ("b", 5), ("c", 6))]
+    sheet = Sheet(tmp_path, {"slices": {"tier": ["contested"]}}, measured, slices)
+
+    compare_proxies(sheet)
+
+    assert [(row["slice"], row["reference"]) for row in sheet.tables["references"]] == [
+        ("a", "b"),
+        ("a", "c"),
+        ("b", "c"),
+        ("c", "b"),
+    ]
+    assert [row["relation"] for row in sheet.tables["relations"]] == ["high", "low", "high"]
+
+
+def test_checkpoints_are_compared_on_the_same_slice(tmp_path):
+    keys = [f"{label}: {key}" for label in ("step1", "step2") for key in ("a", "b")]
+    measured = [bounded(value, 0.1, slice=key) for key, value in zip(keys, (1, 2, 3, 1), strict=True)]
+    sheet = Sheet(tmp_path, {"checkpoints": ["step1"]}, measured)
+    required = ("lambda_max", "loss", "gradient_norm")
+    rows = [
+        {"position": number, "label": label, "slice": key} | dict.fromkeys(required, 1.0)
+        for number, label in enumerate(("step1", "step2"), start=1)
+        for key in ("a", "b")
+    ]
+    (tmp_path / "series.csv").write_bytes(to_csv(SERIES, rows))
+    (tmp_path / "series.schema.json").write_bytes(canonical_json(SERIES.descriptor()))
+    sheet.inputs |= {
+        f"raw/curvature/series.{end}": tmp_path / f"series.{end}" for end in ("csv", "schema.json")
+    }
+
+    compare_proxies(sheet)
+
+    found = [(row["slice"], row["count"], row["relation"]) for row in sheet.tables["relations"]]
+    assert found == [
+        ("step1: a", 0, "undetermined"),
+        ("step1: b", 0, "undetermined"),
+        ("step2: a", 1, "high"),
+        ("step2: b", 1, "low"),
+    ]
 
 
 def test_a_governed_run_without_its_reads_is_no_reference(tmp_path):
     run = other_run(tmp_path / "PYH-OTH-20261122-001", governed=True)
 
     with pytest.raises(BadInput, match="read-0 and read-1"):
-        declared_reference(Desk(tmp_path, {"run": str(run)}, []))
+        declared_reference(Sheet(tmp_path, {"run": str(run)}, []))
 
 
 def test_another_matrix_is_another_quantity(tmp_path):
     run = other_run(tmp_path / "PYH-OTH-20261122-001", governed=False, operator="ggn")
 
     with pytest.raises(BadInput, match="operator"):
-        compare_proxies(Desk(tmp_path, {"run": str(run)}, [bounded(7, 0.1, slice="a")]))
+        compare_proxies(Sheet(tmp_path, {"run": str(run)}, [bounded(7, 0.1, slice="a")]))
 
 
 def test_a_single_slice_has_no_other_slices(tmp_path):
     with pytest.raises(BadInput, match="no slice to compare"):
-        declared_reference(Desk(tmp_path, {"slices": "others"}, []))
+        declared_reference(Sheet(tmp_path, {"slices": "others"}, []))
 
 
 def test_checkpoints_need_a_series(tmp_path):
     with pytest.raises(BadInput, match="series"):
-        compare_proxies(Desk(tmp_path, {"checkpoints": "others"}, [bounded(7, 0.1)]))
+        compare_proxies(Sheet(tmp_path, {"checkpoints": "others"}, [bounded(7, 0.1)]))
 
 
 def test_a_sheet_that_sees_nothing_says_what_to_let_it_see():

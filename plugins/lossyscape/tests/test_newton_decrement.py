@@ -212,6 +212,31 @@ def test_a_step_stays_on_the_boundary_where_curvature_is_negative():
     assert found.reduction == pytest.approx(float(model), rel=1e-10)
 
 
+def test_a_step_that_begins_within_ends_on_the_boundary_and_gains_more_than_its_first_part():
+    matrix, gradient = quadratic([1.0, 2.0, 30.0, 40.0])
+    radius = 0.9 * float(torch.linalg.solve(matrix, gradient).norm())
+    one = steihaug_step(Dense(matrix), gradient, radius, max_products=1)
+
+    found = steihaug_step(Dense(matrix), gradient, radius, max_products=10)
+
+    model = -(gradient @ found.step + found.step @ matrix @ found.step / 2)
+    assert float(one.step.norm()) < radius
+    assert found.at_boundary and float(found.step.norm()) == pytest.approx(radius, rel=1e-12)
+    assert found.reduction == pytest.approx(float(model), rel=1e-10)
+    assert found.reduction > one.reduction
+
+
+def test_where_all_curvature_is_negative_the_step_goes_downhill_to_the_boundary():
+    matrix, gradient = quadratic([-2.0, -2.0, -2.0, -2.0])
+
+    found = steihaug_step(Dense(matrix), gradient, 0.3, max_products=10)
+
+    # The model is isotropic: r |g| + r^2 along the gradient.
+    length = float(gradient.norm())
+    assert torch.allclose(found.step, -gradient * (0.3 / length), rtol=1e-12)
+    assert found.reduction == pytest.approx(0.3 * length + 0.3**2, rel=1e-12)
+
+
 def test_an_interior_step_is_newtons():
     matrix, gradient = quadratic([1.0, 2.0, 3.0, 4.0])
 
@@ -234,3 +259,28 @@ def test_descent_reaches_the_floor_of_a_quadratic_and_puts_the_weights_back():
     assert found.reached and found.drop == pytest.approx(exact, rel=1e-8)
     assert not bowl.x.detach().any()
     assert math.isfinite(found.distance)
+
+
+class Trough(torch.nn.Module):
+    """Loss `5 + log cosh x`, on whose flat side Newton's step leads far up the other."""
+
+    def __init__(self):
+        super().__init__()
+        self.x = torch.nn.Parameter(torch.tensor([2.0], dtype=torch.float64))
+
+    def loss_sum(self, batch):
+        return 5 + torch.log(torch.cosh(self.x)).sum()
+
+
+def test_a_step_on_which_the_loss_rises_is_refused_and_the_region_shrinks():
+    trough = Trough()
+    with prepared(trough) as parameters:
+        operator = HessianOperator(parameters, trough.loss_sum, [Batch({}, 1.0, ("a",))], retain_graph=False)
+        found = descend(operator, Budget(steps=30, products=5, radius=5.0, rtol=1e-6))
+
+    first, second = found.steps[:2]
+    assert not first.taken and first.drop < 0 and first.loss == pytest.approx(5 + math.log(math.cosh(2)))
+    assert second.radius == first.radius / 4
+    assert all(step.drop > 0 for step in found.steps if step.taken)
+    # The floor is 5; what is left of it at |g| < 1e-6 is g^2 / 2.
+    assert found.reached and found.drop == pytest.approx(math.log(math.cosh(2)), rel=1e-9)

@@ -115,6 +115,9 @@ def test_descent_falls_and_leaves_the_weights_as_they_were(drop):
 
     assert found["potential_descent"].value == pytest.approx(5.0 - losses[-1])
     assert 0 < found["potential_descent"].value <= found["potential_newton"].value * (1 + 1e-9)
+    apart = found["potential_disagreement"]
+    assert apart.value == found["potential_krylov"].value - found["potential_descent"].value > 0
+    assert apart.uncertainty == found["potential_krylov"].uncertainty
     assert not target.module.x.detach().any()
 
 
@@ -130,13 +133,15 @@ def hold(tmp_path_factory):
 
 
 def test_curvature_along_the_gradient_is_relative_to_the_largest_magnitude(hold):
-    _, found, vectors, gradients = hold
+    desk, found, vectors, gradients = hold
     squares = (vectors @ mean(gradients)).square()
     along = float((VALUES * squares).sum() / squares.sum())
 
     assert found["gradient_curvature"].value == pytest.approx(along, rel=1e-9)
     assert found["relative_curvature"].value == pytest.approx(along / 9, rel=1e-9)
     assert 0 <= found["relative_curvature"].uncertainty < 1e-9
+    (row,) = desk.tables["tension"]
+    assert row["relative_curvature"] == found["relative_curvature"].value
 
 
 def test_the_bound_of_the_relative_curvature_holds_a_loose_eigenvalue(tmp_path, hold):

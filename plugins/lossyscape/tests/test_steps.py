@@ -142,9 +142,9 @@ def test_a_plan_says_what_both_take(desk):
 
     assert outcome.code == 0, outcome.err
     words = " ".join(outcome.out.split())
-    # Lanczos 24, one to verify, at most 1000 tokens and 8 steps of 10 products; 4 replicas of 2 kinds of
-    # noise and one walk without, 8 gradients each, 4 items and the whole.
-    assert "1105 (1033 to 1105) products" in words
+    # Lanczos 24, one to verify, 44 tokens that are scored, and at most 8 steps of 10 products; 4 replicas
+    # of 2 kinds of noise and one walk without, 8 gradients each, 4 items and the whole.
+    assert "149 (77 to 149) products" in words
     assert "and 77 gradients" in words
 
 

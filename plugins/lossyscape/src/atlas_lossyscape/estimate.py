@@ -40,9 +40,10 @@ def potential(prospect: Prospect) -> Iterator[str]:
     descent, krylov = params["descent"], params["krylov"]
 
     def costs(part: Slice, size: int) -> tuple[Products, int]:
-        fixed = min(krylov, 2 * size) + 1 + params["tokens"]
+        tokens = min(params["tokens"], _scored(prospect, part))
+        fixed = min(krylov, 2 * size) + 1 + tokens
         most = descent["steps"] * descent["products"]
-        gradients = 1 + len(part.items) + descent["steps"] + params["tokens"]
+        gradients = 1 + len(part.items) + descent["steps"] + tokens
         return Products(fixed + most, fixed + descent["steps"], fixed + most), gradients
 
     yield from _estimate(prospect, {"top_k": max(1, krylov // 4), "basis": {"size": krylov}}, costs)
@@ -64,6 +65,13 @@ def tension(prospect: Prospect) -> Iterator[str]:
         return products, 1 + len(part.items) + walk.num_gradients(_KINDS)
 
     yield from _estimate(prospect, asked, costs)
+
+
+def _scored(prospect: Prospect, part: Slice) -> int:
+    """Return the tokens of a slice that have a loss."""
+    outline: Any = prospect.outline
+    batches = outline.batches(part.items, batch_size=1, max_tokens=prospect.max_tokens)
+    return int(sum(batch.weight for batch in batches))
 
 
 def _settings(prospect: Prospect, asked: Mapping[str, Any]) -> Settings:

@@ -35,7 +35,13 @@ RELATIONS = TableSchema(
         Column("toward", "string", "Relation that the proxy is about.", required=True, enum=("high", "low")),
         Column("status", "string", "As sealed.", required=True, enum=("PROVISIONAL",)),
         Column("note", "string", "Why it is undetermined."),
-        Column("call", "string", "Does the term apply here? A Technician's call.", judgement=True),
+        Column(
+            "call",
+            "string",
+            "Does the term apply here? A Technician's call.",
+            enum=("applies", "does not apply", "cannot tell"),
+            judgement=True,
+        ),
     ),
     primary_key=("signal", "step", "slice", "index"),
 )
