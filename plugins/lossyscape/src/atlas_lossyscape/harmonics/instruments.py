@@ -159,6 +159,19 @@ def _summarise(context: StepContext, leg: str, rows: Sequence[Comparison]) -> No
                 note=note,
             )
         )
+    ends = [row for row in resolved if row.both_ends is not None]
+    if ends:
+        far = max(ends, key=_both_ends_error)
+        context.record(
+            Quantity(
+                f"worst_both_ends_error.{leg}",
+                _both_ends_error(far),
+                far.observed.standard_error / far.expected.frequency,
+                UncertaintyKind.STANDARD_ERROR,
+                num_samples=len(ends),
+                note=f"mode {far.index}; predicted by the curvature at both ends of the alternation",
+            )
+        )
     told = [row for row in rows if row.rejects(row.wrong_rate) and row.rejects(row.wrong_eigenvalue)]
     context.record(
         Quantity(
@@ -170,6 +183,10 @@ def _summarise(context: StepContext, leg: str, rows: Sequence[Comparison]) -> No
             note=f"rows that miss both a rate {WRONG_RATE} times too large and the next eigenvalue",
         )
     )
+
+
+def _both_ends_error(row: Comparison) -> float:
+    return math.inf if row.both_ends is None else abs(row.observed.frequency / row.both_ends - 1)
 
 
 def _sweeps(

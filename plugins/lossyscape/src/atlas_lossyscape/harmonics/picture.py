@@ -92,7 +92,7 @@ def draw_deviations(rows: Sequence[Row], *, allowed: float, kind: str = "svg") -
     from matplotlib.ticker import FuncFormatter
 
     with style():
-        figure = Figure(figsize=(8.5, 3.6), layout="constrained")
+        figure = Figure(figsize=(8.5, 4.2), layout="constrained")
         panels = figure.subplots(1, 2, sharey=True)
         held = [row["leg"].startswith("edge-") for row in rows]
         for axes, edge, title in ((panels[0], False, "Below the edge"), (panels[1], True, "At the edge")):
@@ -113,7 +113,7 @@ def draw_deviations(rows: Sequence[Row], *, allowed: float, kind: str = "svg") -
                         mfc="none",
                         lw=0.9,
                         capsize=2,
-                        label=_NAMES[rule] if resolved and some else None,
+                        label=(_NAMES[rule] if resolved else "not resolved") if some else None,
                     )
             axes.set_yscale("symlog", linthresh=_FINE, linscale=0.6)
             axes.set_yticks([-100, -10, -1, -0.1, 0, 0.1, 1, 10, 100])
@@ -124,8 +124,22 @@ def draw_deviations(rows: Sequence[Row], *, allowed: float, kind: str = "svg") -
             axes.set_xlabel("predicted frequency, rad/step")
             axes.set_title(title, loc="left")
         panels[0].set_ylabel("observed less predicted, %")
+        ends = [row for row in rows if row["both_ends"] is not None]
+        panels[1].plot(
+            [row["predicted"] for row in ends],
+            [100 * (row["both_ends"] / row["predicted"] - 1) for row in ends],
+            "+",
+            ms=7,
+            color=INK,
+            label="predicted by both ends of the swing",
+        )
+        entries: dict[str, Any] = {}
         for axes in panels:
-            axes.legend(frameon=False, fontsize=8, loc="upper right")
+            handles, names = axes.get_legend_handles_labels()
+            entries |= dict(zip(names, handles, strict=True))
+        figure.legend(
+            list(entries.values()), list(entries), loc="outside lower center", ncols=3, frameon=False
+        )
         return encode(figure, kind)
 
 

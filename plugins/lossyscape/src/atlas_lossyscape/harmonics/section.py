@@ -72,8 +72,9 @@ def _experiment(
     )
     yield _figure(
         draw_deviations(rows, allowed=ALLOWED),
-        f"Observed frequency less predicted, with 95% errors; the band is {100 * ALLOWED:g}%. Grey marks are "
-        f"not resolved ({open_rows} of {len(rows)}): their error is above {50 * ALLOWED:g}%.",
+        f"Observed frequency less predicted, with 95% errors; the band is {100 * ALLOWED:g}%. Crosses: what "
+        "the curvature at both ends of the alternation predicts. Grey marks are not resolved "
+        f"({open_rows} of {len(rows)}): their error is above {50 * ALLOWED:g}%.",
     )
     yield _legs(rows)
     value = next(
