@@ -1,6 +1,6 @@
 """Preamble padding P: the words of an answer before it engages the task.
 
-The rule, edition 1. From the beginning of the first answer, take what matches one of these, again and again;
+The rule, edition 2. From the beginning of the first answer, take what matches one of these, again and again;
 stop at what matches none. The preamble is all that was taken, and P its number of words.
 
 - *courtesy*: an interjection, greeting or word of assent up to its mark (`Sure,` `Great!` `Hello there.`);
@@ -27,7 +27,7 @@ from attrs import frozen
 
 __all__ = ["EDITION", "REACH", "Preamble", "preamble_of"]
 
-EDITION = 1
+EDITION = 2
 
 REACH = 4096
 """Characters of an answer that are looked at."""
@@ -56,6 +56,8 @@ _WILL = (
 _RULES: dict[str, str] = {
     "self": (
         r"(?:as an?\s+(?:large\s+|artificial\s+)?(?:ai|language|artificial|llm)\b[^,.\n]*,"
+        r"(?:\s+i\s+(?:can'?t|cannot|am\s+not\s+able\s+to)\b[^.,!?\n]*,\s+but\b,?)?"
+        r"|(?:while|although|though)\s+i'?(?:m|\s+am)\s+not\s+(?:an?|your)\b[^,.\n]*,"
         r"|(?:while|although|though)\s+(?:i'?m|i\s+am|i)\s+(?:just\s+|only\s+)?(?:an?\s+(?:ai|large|language)|do\s+not|don'?t)"
         r"\b[^,.\n]*,"
         r"|i'?(?:m|\s+am)\s+(?:just\s+|only\s+)?an?\s+(?:ai|large\s+language|language)\b[^.,!?\n]*(?:,\s+(?:but|so|and)\b,?|[.!]|,)"
@@ -83,10 +85,15 @@ _RULES: dict[str, str] = {
         + r"\b|"
         + _QUALITY
         + _HELD
-        + r"\s+"
+        + r"\s+(?:choice\s+of\s+)?"
         + _QUESTION
         + r"(?=[^\w\s]|\s+(?:to|about|and|you|there)\b))"
         + _REST
+        + r"|the\s+(?:age-old|famous|eternal|"
+        + _QUALITY
+        + r")\s+[^.,;:!?\n]*"
+        + _QUESTION
+        + r"!"
     ),
     "character": (
         r"(?:this|that|it|the\s+(?:question|topic|issue|matter|debate)(?:\s+(?:of|about|whether)[^.!?\n]*?)?)"
@@ -112,7 +119,8 @@ _RULES: dict[str, str] = {
         r"|happy\s+to\s+(?:help|assist|explain|do)\b|glad\s+you\s+asked\b"
         r"|(?:i'?ll|i\s+will|i'?m\s+going\s+to|we'?ll)\s+" + _WILL + r"\b"
         r"|let\s+me\s+" + _WILL + r"\b|let'?s\s+(?:" + _WILL + r"|get|jump|delve)\b|allow\s+me\s+to\b"
-        r"|in\s+this\s+(?:response|answer)\b|i\s+(?:hope|trust)\s+(?:this|that)\s+helps\b)" + _REST
+        r"|in\s+this\s+(?:response|answer)\b|i\s+(?:hope|trust)\s+(?:(?:this|that)\s+helps|you(?:'re|\s+are)|all\s+is\s+well)\b)"
+        + _REST
     ),
     "announcement": (
         r"(?:here(?:'s|\s+is|\s+are)|below\s+(?:is|are|you)|the\s+following\s+(?:is|are))\b[^.!?\n]*?:[*_]*(?=\s|$)"
@@ -124,9 +132,10 @@ _RULES: dict[str, str] = {
         r"(?:it(?:'s|\s+is)\s+(?:also\s+)?(?:important|worth|crucial|essential|helpful|useful|good)\s+"
         r"(?:to\s+)?(?:not(?:e|ing)|remember(?:ing)?|acknowledg(?:e|ing)|recogni[sz](?:e|ing)|understand(?:ing)?|mention(?:ing)?|say(?:ing)?)"
         r"(?:\s+that\b|\s+here\s+that\b|:)"
+        r"|(?:please\s+)?note\s+that\b"
         r"|(?:first\s+of\s+all|to\s+begin(?:\s+with)?|to\s+start(?:\s+with)?|before\s+(?:i|we)\s+(?:begin|start|answer|dive\s+in)"
         r"|to\s+answer\s+(?:your|the)\s+question|in\s+(?:response|answer)\s+to\s+your\s+(?:question|request)"
-        r"|to\s+be\s+honest|honestly|frankly|simply\s+put|in\s+short)\s*[,:])"
+        r"|(?:so\s+)?(?:basically|essentially)|to\s+be\s+honest|honestly|frankly|simply\s+put|in\s+short)\s*[,:])"
     ),
     "courtesy": (
         r"(?:sure(?:\s+thing)?|certainly|absolutely|definitely|of\s+course|okay|ok|alright|all\s+right|well|ah|oh|hmm+|so"
@@ -137,7 +146,7 @@ _RULES: dict[str, str] = {
     ),
 }
 _PATTERNS = {name: re.compile(pattern, re.IGNORECASE) for name, pattern in _RULES.items()}
-_GAP = re.compile(r"[\s*_>]*")
+_GAP = re.compile("[\\s*_>\u2600-\u27bf\ufe0f\U0001f300-\U0001faff]*")
 _WORD = re.compile(r"\w")
 
 
