@@ -23,12 +23,13 @@ from atlas_lossyscape.harmonics.orbit import alternating_curvature, response
 from atlas_lossyscape.harmonics.signals import from_repeats, from_windows, matrix_pencil
 from atlas_lossyscape.harmonics.training import EPSILON, State, rest, train
 
-__all__ = ["AtEdge", "at_edge"]
+__all__ = ["ADAM_RATE", "AtEdge", "at_edge"]
 
 RAMP, HOLD, APART, KICKS = 3000, 3000, 40, 24
 OVERS = (1.0025, 1.001)
 NUDGE, PUSH = 1e-3, 1e-9
 ADAM_RATE = 1e-3
+"""Learning rate of Adam at its edge."""
 
 
 @frozen

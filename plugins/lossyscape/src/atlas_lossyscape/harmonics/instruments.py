@@ -16,7 +16,7 @@ from atlas.tables import read_csv
 from atlas_lossyscape.harmonics import experiment
 from atlas_lossyscape.harmonics.certificate import Eigenpairs, certified_pairs
 from atlas_lossyscape.harmonics.comparison import WRONG_RATE, Comparison
-from atlas_lossyscape.harmonics.edge import at_edge
+from atlas_lossyscape.harmonics.edge import ADAM_RATE, at_edge
 from atlas_lossyscape.harmonics.gain import resonant_frequency
 from atlas_lossyscape.harmonics.modes import Optimizer, Rule, frequency_interval, mode
 from atlas_lossyscape.harmonics.network import Network
@@ -132,8 +132,8 @@ def run_experiment(context: StepContext) -> None:
                 held.sharpness,
                 held.bound,
                 UncertaintyKind.RESIDUAL_BOUND,
-                note=f"in units of the edge, at mean parameters; {held.over:g} times the rate that "
-                "the minimum bears",
+                note="in units of the edge, at mean parameters; rate "
+                + (f"{held.over:g} of what the minimum bears" if rule != "adam" else f"{ADAM_RATE:g}"),
             )
         )
     context.table("harmonics-comparison", [_row(row) for row in rows])
@@ -195,7 +195,11 @@ def _sweeps(
     params, random, index = context.params, context.random, context.params["mode"] - 1
     value = float(pairs.values[index])
     swing = mode(slow, value)
-    context.check("mode", swing.underdamped, f"mode {index + 1} is not underdamped at momentum {slow.beta}")
+    context.check(
+        "driven mode",
+        swing.underdamped,
+        f"mode {index + 1}, driven, has frequency {swing.frequency:.3g} rad/step and must swing",
+    )
     context.progress("periods of batch order and of a cyclic rate")
     longest = 1 + params["longest_period"]
     order = sweep_order(network, theta, slow, pairs, index, range(4, longest, 2), random)
