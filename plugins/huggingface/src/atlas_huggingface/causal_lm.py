@@ -14,6 +14,9 @@ from atlas_huggingface.tokens import Reading, batch_of, encode, grouped
 if TYPE_CHECKING:
     import torch
 
+    from atlas.contracts import Generation
+    from atlas.randomness import RandomStreams
+
 __all__ = ["CausalLM", "require_causality"]
 
 
@@ -82,6 +85,26 @@ class CausalLM:
     def loss_sum(self, batch: Batch) -> torch.Tensor:
         """Return the loss summed over the batch's scored tokens, a scalar with a graph, in nats."""
         return self.objective(batch).total
+
+    def generate(
+        self, prompt: str, *, chat: bool, max_new_tokens: int, temperature: float, random: RandomStreams
+    ) -> Generation:
+        """Return what the model writes after a prompt; see `generation.generate`."""
+        from atlas_huggingface.generation import generate
+
+        return generate(
+            self._module,
+            self._reading,
+            prompt,
+            chat=chat,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            random=random,
+        )
+
+    def count_tokens(self, text: str) -> int:
+        """Return the number of tokens of a text, without special tokens."""
+        return len(self._reading.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
     def _logits(self, batch: Batch) -> torch.Tensor:
         ids, mask = batch.inputs["input_ids"], batch.inputs["attention_mask"]
