@@ -112,16 +112,18 @@ def test_adams_step_is_that_of_torch():
     assert np.abs(end.now - parameter.detach().numpy()).max() < 1e-14
 
 
-@pytest.mark.parametrize("taken", [BALL, NESTEROV])
+@pytest.mark.parametrize(
+    "taken", [BALL, NESTEROV, Optimizer("gd", 0.1), Optimizer("gd", 0.9), Optimizer("nesterov", 0.6, 0.5)]
+)
 def test_gain_is_the_amplitude_of_a_driven_recursion_and_peaks_where_it_is_said_to(taken):
     omega, value = 0.5, 2.0
     c, b = taken.recursion(value)
     x = np.zeros(4000)
     for t in range(1, 3999):
-        x[t + 1] = c * x[t] - b * x[t - 1] - 0.1 * np.cos(omega * t)
+        x[t + 1] = c * x[t] - b * x[t - 1] - taken.rate * np.cos(omega * t)
     # The start has died by then: 0.9^(1000/2); sampling of a cosine off the grid costs 1e-3.
     assert np.abs(x[2000:]).max() == pytest.approx(gain(taken, value, omega), rel=1e-3)
-    grid = np.linspace(0.01, 3.13, 20001)
+    grid = np.linspace(0, np.pi, 20001)
     peak = grid[np.argmax([gain(taken, value, w) for w in grid])]
     assert resonant_frequency(taken, value) == pytest.approx(peak, abs=2e-4)
 
@@ -168,6 +170,10 @@ def test_errors_over_repetitions_cover_the_true_frequency():
     assert 51 <= hits <= 60
     wide = [from_repeats(clean + 0.05 * generator.normal(size=(8, t.size))).frequency for _ in range(60)]
     assert found.standard_error == pytest.approx(np.std(wide), rel=0.7)  # a chi of 7 scatters by 27%
+    steady = np.cos(0.7 * np.arange(24 * 40))
+    ongoing = [from_windows(steady + 0.2 * generator.normal(size=steady.size), 24) for _ in range(20)]
+    spread = np.std([each.frequency for each in ongoing])
+    assert np.mean([each.standard_error for each in ongoing]) == pytest.approx(spread, rel=0.5)
 
 
 def test_an_alternation_is_known_to_the_resolution_of_its_record():
@@ -237,6 +243,7 @@ def test_training_is_held_at_the_edge_of_its_rule_and_swings_as_predicted(at_min
     held = at_edge(network, theta, rule, 0.9, RandomStreams(7))
     # 2 / rate, the edge of gradient descent, would be 1.9 (heavy ball) or 0.68 (Nesterov) of what is held.
     assert held.sharpness == pytest.approx(1, abs=1e-3)
+    assert held.over == 1.0025
     fast = [row for row in held.rows[1:] if row.edge_share > 0.05]
     assert len(fast) >= 4
     assert max(row.relative_error for row in fast) < 0.05
@@ -273,6 +280,9 @@ def test_a_cyclic_rate_pumps_the_network_as_floquet_says_with_its_peak_near_twic
     ball = optimizer("heavy-ball", 0.045, pairs)
     rows = sweep_rate(network, theta, ball, pairs, 2, range(8, 18), 0.5, RandomStreams(7))
     assert max(abs(row.measured - row.predicted) for row in rows) < 1e-4
+    scores = [(row.measured - row.predicted) / row.standard_error for row in rows]
+    assert 0.1 < np.sqrt(np.mean(np.square(scores))) < 2  # the errors are of the size of the deviations
+    assert 0 < rate_peak(rows).standard_error < 1e-3
     assert rate_peak(rows).frequency == pytest.approx(2 * mode(ball, pairs.values[2]).frequency, rel=0.02)
 
 
