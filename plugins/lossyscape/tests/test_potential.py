@@ -8,6 +8,7 @@ from atlas_lossyscape.correlation import matched_spearman, partial_spearman, spe
 from atlas_lossyscape.matching import match_controls
 from atlas_lossyscape.newton_decrement import DecrementNoise
 from atlas_lossyscape.potential import state_of
+from attrs import evolve
 
 
 def test_charged_is_a_one_sided_limit_above_zero():
@@ -97,6 +98,20 @@ def test_matching_does_not_look_at_what_was_measured():
     swapped = matched_spearman(-loss, curvature, matching)
 
     assert swapped.rho == pytest.approx(-matched_spearman(loss, curvature, matching).rho)
+
+
+def test_token_and_control_can_change_places():
+    rng = np.random.default_rng(0)
+    loss, curvature, rarity, position = planted(rng, 24, 0.6)
+    matching = match_controls(rarity, position)
+    turned = np.arange(12) < 5
+    stimulus = np.where(turned, matching.control, matching.stimulus)
+    control = np.where(turned, matching.stimulus, matching.control)
+    gaps = np.where(turned[:, None], -matching.gaps, matching.gaps)
+
+    found = matched_spearman(loss, curvature, evolve(matching, stimulus=stimulus, control=control, gaps=gaps))
+
+    assert found.rho == pytest.approx(matched_spearman(loss, curvature, matching).rho, rel=1e-12)
 
 
 def test_a_correlation_of_constant_values_or_of_few_is_undefined():
