@@ -1,4 +1,4 @@
-"""Points of the ball shown in the plane: the principal plane of their logarithms, put back on a disc."""
+"""Points of the ball shown in the plane: two principal directions of their logarithms, put on a disc."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Plane:
 
     Attributes:
         axes: Orthonormal, `[2, D]`.
-        share: Part of the points' squared length that lies in the plane; 1 in two dimensions.
+        share: Part of the points' variance that lies along them; 1 in two dimensions.
     """
 
     axes: np.ndarray
@@ -33,10 +33,10 @@ class Plane:
 
 
 def principal_plane(tangents: np.ndarray) -> Plane:
-    """Return the plane through the origin that holds most of the squared length of `[N, D]`."""
+    """Return the plane through the origin along the two directions of most variance of `[N, D]`."""
     if tangents.shape[1] == 2:
         return Plane(np.eye(2), 1.0)
-    _, lengths, axes = np.linalg.svd(tangents, full_matrices=False)
+    _, lengths, axes = np.linalg.svd(tangents - tangents.mean(0), full_matrices=False)
     axes = axes[:2] if len(axes) > 1 else np.vstack([axes, np.zeros_like(axes)])
     signs = np.sign(axes[np.arange(2), np.abs(axes).argmax(1)])
     total = float((lengths**2).sum())

@@ -54,8 +54,8 @@ def step_figures(view: RunView, step: str) -> Iterator[StepFigure]:
     )
     if share < 1:
         caption += (
-            "Latent points have more than two dimensions: shown is the plane through the origin that holds "
-            f"most ({share:.0%}) of their squared length. "
+            "Latent points have more than two dimensions: shown is the plane through the origin along the "
+            f"two directions of most variance, which hold {share:.0%} of it. "
         )
     if values["chart_ami"] is not None:
         caption += f"Charts and classes share an adjusted mutual information of {values['chart_ami']:.3f}."
@@ -78,8 +78,8 @@ def step_figures(view: RunView, step: str) -> Iterator[StepFigure]:
     yield figure("codes", caption, partial(draw_codes, codes))
     if tables["snapshots"]:
         caption = (
-            "The same test examples at several steps, in the plane of the last; below, how many lie in each "
-            "chart, the line where all would be equal."
+            "The same test examples at several steps, in the plane and colours of the atlas; below, how many "
+            "lie in each chart, the line where all would be equal."
         )
         yield figure("steps", caption, partial(draw_steps, tables["snapshots"]))
     caption = (

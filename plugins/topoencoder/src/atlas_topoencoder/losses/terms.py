@@ -32,7 +32,7 @@ PHASE_1 = (
 
 # name: default weight, weight in the seed's full set, group, formula, source
 _REGISTER: dict[str, tuple[float, float, str, str, str]] = {
-    "reconstruction": (1.0, 1.0, "base", "mean (x' - x)^2", _PHASE_1),
+    "reconstruction": (5.0, 1.0, "base", "mean (x' - x)^2", _PHASE_1),
     "vq": (
         1.0,
         1.0,
@@ -52,7 +52,7 @@ _REGISTER: dict[str, tuple[float, float, str, str, str]] = {
     "radial-calibration": (0.0, 0.1, "zn-reg", "mean (|z_geo| - 1 + H(w) / log N_c)^2", _PHASE_1),
     "codebook-spread": (0.0, 0.05, "base", "mean_k mean_{i<j} max(0, 1 - d(e_ki, e_kj))", _PHASE_1),
     "chart-collapse": (0.0, 1.0, "base", "max_k mean w_k - 1 / N_c", _PHASE_1),
-    "code-collapse": (0.0, 0.5, "base", "sum_k mean w_k (log K - H(soft codes of k))", _PHASE_1),
+    "code-collapse": (0.05, 0.5, "base", "sum_k mean w_k (log K - H(soft codes of k))", _PHASE_1),
     "window": (0.0, 0.5, "base", "max(0, 0.1 - I(X; K))", _PHASE_1),
     "consistency": (0.0, 0.1, "base", "KL(w_enc | w_dec)", _PHASE_1),
     "jump": (
@@ -73,10 +73,10 @@ _REGISTER: dict[str, tuple[float, float, str, str, str]] = {
     ),
     "center-separation": (0.0, 0.05, "base", "mean_{i<j} max(0, 1 - d(c_i, c_j))", f"{_TIER} 1"),
     "residual-scale": (0.0, 0.01, "zn-reg", "E|z_n|^2", f"{_TIER} 1"),
-    "equivariance-mixing": (0.0, 0.0, "base", "mean |M|", f"{_TIER} 1"),
-    "equivariance-ratio": (0.0, 0.0, "base", "E log(|S(delta)| / |delta|)^2", f"{_TIER} 1"),
+    "equivariance-mixing": (0.0, 0.01, "base", "mean |M|", f"{_TIER} 1"),
+    "equivariance-ratio": (0.0, 0.01, "base", "E log(|S(delta)| / |delta|)^2", f"{_TIER} 1"),
     "disentangle": (0.0, 0.1, "base", "|Cov(w, |log0 z_geo|)|^2", f"{_TIER} 2"),
-    "orthogonality": (0.0, 0.0, "base", "Var log sigma_i(W), mean over the encoder's maps", f"{_TIER} 3"),
+    "orthogonality": (0.0, 0.001, "base", "Var log sigma_i(W), mean over the encoder's maps", f"{_TIER} 3"),
     "code-entropy": (0.0, 0.1, "base", "log(N_c K) - H(soft codes)", f"{_TIER} 3"),
     "per-chart-code-entropy": (0.0, 0.1, "base", "mean_k (log K - H(soft codes of k))", f"{_TIER} 3"),
     "nuisance-prior": (
@@ -93,7 +93,7 @@ _REGISTER: dict[str, tuple[float, float, str, str, str]] = {
         "mean_d KL(N(m_d, s_d^2) | N(0, 1)) of z_tex over the batch",
         f"{_TIER} 4; {_LATENT}, objective 4",
     ),
-    "orbit": (1.0, 0.1, "base", "(KL(w | w') + KL(w' | w)) / 2 between views", f"{_TIER} 4"),
+    "orbit": (0.2, 0.1, "base", "(KL(w | w') + KL(w' | w)) / 2 between views", f"{_TIER} 4"),
     "vicreg-invariance": (0.0, 0.1, "base", "E d(z_geo, z_geo')^2", f"{_TIER} 4; {_LATENT}, objective 5"),
     "vicreg-variance": (
         0.0,
@@ -136,9 +136,9 @@ _REGISTER: dict[str, tuple[float, float, str, str, str]] = {
         "mean -log w_a, a the cluster that placed the example",
         "Atlas; not in the seed",
     ),
-    "base-reconstruction": (0.5, 0.0, "base", "mean (base(z_geo) - x)^2", "Atlas; not in the seed"),
+    "base-reconstruction": (1.0, 0.0, "base", "mean (base(z_geo) - x)^2", "Atlas; not in the seed"),
     "symbol-reconstruction": (
-        0.3,
+        2.0,
         0.0,
         "base",
         "mean (base(c_K + e_K) - x)^2, straight through to v",

@@ -87,7 +87,7 @@ def draw_steps(rows: Sequence[Row], *, kind: str = "svg") -> bytes:
     colours = class_colours([row["class"] or "" for row in rows])
     number = 1 + max(row["chart"] for row in rows)
     with style():
-        figure = Figure(figsize=(2.3 * len(steps), 3.6), layout="constrained")
+        figure = Figure(figsize=(2.3 * len(steps), 4.0), layout="constrained")
         grid = figure.subplots(2, len(steps), squeeze=False, height_ratios=(3, 1), sharey="row")
         tallest = 0
         for column, step in enumerate(steps):

@@ -19,6 +19,7 @@ def draw_codes(codes: Sequence[Row], *, kind: str = "svg") -> bytes:
         codes: Rows of the table `codes`.
         kind: `svg` or `png`.
     """
+    import matplotlib as mpl
     from matplotlib.figure import Figure
 
     charts = 1 + max(row["chart"] for row in codes)
@@ -30,12 +31,13 @@ def draw_codes(codes: Sequence[Row], *, kind: str = "svg") -> bytes:
     with style():
         figure = Figure(figsize=(min(10.0, 1.6 + 0.36 * width), 1.2 + 0.32 * charts), layout="constrained")
         axes = figure.subplots()
-        seen = axes.imshow(by_chart, cmap="Blues", vmin=0, vmax=largest, aspect="auto")
+        palette = mpl.colormaps["Blues"].with_extremes(under="white")
+        seen = axes.imshow(by_chart, cmap=palette, vmin=0.5, vmax=largest, aspect="auto")
         if charts * width <= _LABELLED:
             for k, row in enumerate(by_chart):
                 for j, count in enumerate(row):
                     colour = "white" if count > 0.6 * largest else "#333333"
-                    axes.text(j, k, str(count), ha="center", va="center", fontsize=7, color=colour)
+                    axes.text(j, k, str(count or ""), ha="center", va="center", fontsize=7, color=colour)
         axes.set(xlabel="codes of the chart, by falling use", ylabel="chart")
         axes.set(yticks=range(charts), xticks=[])
         figure.colorbar(seen, ax=axes, label="examples", shrink=0.8)

@@ -22,6 +22,7 @@ def draw_curves(rows: Sequence[Row], *, kind: str = "svg") -> bytes:
         kind: `svg` or `png`.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
 
     terms = list(dict.fromkeys(row["term"] for row in rows))
     lines = math.ceil(len(terms) / _COLUMNS)
@@ -41,8 +42,11 @@ def draw_curves(rows: Sequence[Row], *, kind: str = "svg") -> bytes:
             ]
             if norms:
                 beside = axes.twinx()
-                beside.plot(*zip(*norms, strict=True), color="#d55e00", linewidth=0.9, linestyle=(0, (3, 2)))
+                beside.plot(
+                    *zip(*norms, strict=True), color="#d55e00", linewidth=0.9, marker=".", markersize=4
+                )
                 beside.set_yscale("log")
+                beside.yaxis.set_minor_formatter(NullFormatter())
                 beside.tick_params(colors="#d55e00", labelsize=7)
                 beside.spines["right"].set_visible(False)
             axes.set_title(term, fontsize=9, color=INK)
