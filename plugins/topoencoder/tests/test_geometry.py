@@ -163,3 +163,17 @@ def test_the_barycenter_is_the_frechet_mean_on_a_line_through_the_origin() -> No
     weights = torch.tensor([0.2, 0.5, 0.3], dtype=x.dtype)
     wanted = frechet_mean(x, weights, tolerance=1e-10).point
     assert geometry.distance(barycenter(x, weights)[None], wanted[None]).item() < 1e-9
+
+
+def test_closed_gradients_are_those_of_autograd_and_have_gradients_themselves() -> None:
+    x, y = ball(1.0, 22, count=2, dimensions=3), ball(1.5, 23, count=2, dimensions=3)
+    shared = ball(1.2, 24, count=1, dimensions=3)
+
+    def chain(x: torch.Tensor, y: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
+        there = points.plus(points.exp0(x), points.exp0(y))
+        back = points.minus(points.point(shared), there)
+        return back.z.sum(-1) + 3 * back.complement.squeeze(-1)
+
+    inputs = tuple(one.requires_grad_() for one in (x, y, shared))
+    assert torch.autograd.gradcheck(chain, inputs)
+    assert torch.autograd.gradgradcheck(chain, inputs)

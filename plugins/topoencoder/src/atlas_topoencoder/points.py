@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from attrs import frozen
 
+from atlas_topoencoder.closed_gradients import Exp0, MobiusSum
+
 __all__ = [
     "SMALLEST_CHORD",
     "Point",
@@ -72,32 +74,29 @@ def exp0(v: torch.Tensor, max_radius: float | None = None) -> Point:
         max_radius: Where given, the length `n` of `v` is first squashed to `T tanh(n / T)`, with
             `T = max_radius / 2`: nothing lands beyond, and nothing loses its radial gradient by it.
     """
+    if max_radius is None:
+        return Point(*Exp0.apply(v))  # type: ignore[no-untyped-call] # torch's own
     norm = norm_of(v)
-    length = norm if max_radius is None else (norm * (2 / max_radius)).tanh() * (max_radius / 2)
+    length = (norm * (2 / max_radius)).tanh() * (max_radius / 2)
     ratio = length.tanh()
     return Point(ratio / norm * v, 1 - ratio * ratio)
 
 
-def _over(total: torch.Tensor, x: Point, y: Point) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return the squared norm of `total`, the inverse denominator and the complement of a Möbius sum."""
-    square = (total * total).sum(-1, keepdim=True)
-    product = x.complement * y.complement
-    scale = (product + square).reciprocal()
-    return square, scale, product * scale
+def _mobius_sum(sign: float, x: Point, y: Point) -> Point:
+    z, complement = MobiusSum.apply(  # type: ignore[no-untyped-call] # torch's own
+        sign, x.z, x.complement, y.z, y.complement
+    )
+    return Point(z, complement)
 
 
 def plus(x: Point, y: Point) -> Point:
     """Return the Möbius sum `x + y`."""
-    total = y.z + x.z
-    square, scale, complement = _over(total, x, y)
-    return Point(scale * (x.complement * total + square * x.z), complement)
+    return _mobius_sum(1.0, x, y)
 
 
 def minus(x: Point, y: Point) -> Point:
     """Return `(-x) + y`, the point y seen from x."""
-    gap = y.z - x.z
-    square, scale, complement = _over(gap, x, y)
-    return Point(scale * (x.complement * gap - square * x.z), complement)
+    return _mobius_sum(-1.0, x, y)
 
 
 def chord(x: Point, y: Point) -> torch.Tensor:

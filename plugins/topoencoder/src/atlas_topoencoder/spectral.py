@@ -106,7 +106,7 @@ class NormGatedGELU(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Gate `[..., width]`."""
         bundles = x.view(*x.shape[:-1], -1, self.bundle)
-        gated: torch.Tensor = _NormGate.apply(bundles, self.bias)
+        gated: torch.Tensor = _NormGate.apply(bundles, self.bias)  # type: ignore[no-untyped-call] # torch's own
         return gated.view_as(x)
 
 

@@ -136,7 +136,7 @@ def _codebook_spread(o: ModelOutputs) -> torch.Tensor:
 
 
 def _codebook_center(o: ModelOutputs) -> torch.Tensor:
-    return separation.centring(o.encoding.codebook)
+    return separation.centring(o.encoding.codebook_tangent)
 
 
 def _center_separation(o: ModelOutputs) -> torch.Tensor:

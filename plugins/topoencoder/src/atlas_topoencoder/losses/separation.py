@@ -38,9 +38,9 @@ def closeness(points: torch.Tensor, margin: float) -> torch.Tensor:
     return (margin - pairs_within(points)).relu().mean()
 
 
-def centring(points: torch.Tensor) -> torch.Tensor:
-    """Return the mean squared norm of the average logarithm of each set, from `[..., N, D]`."""
-    return logmap0(points).mean(-2).square().sum(-1).mean()
+def centring(tangents: torch.Tensor) -> torch.Tensor:
+    """Return the mean squared norm of the average of each set of logarithms, from `[..., N, D]`."""
+    return tangents.mean(-2).square().sum(-1).mean()
 
 
 def chart_separation(points: torch.Tensor, weights: torch.Tensor, margin: float) -> torch.Tensor:
