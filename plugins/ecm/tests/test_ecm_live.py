@@ -139,6 +139,8 @@ def test_a_governed_run_holds_its_sessions_after_read_0_and_is_a_record_of_its_i
         assert atlas("registry", "add", plugin).code == 0
     assert atlas("run", "m.yaml").code == 75
     run = atlas.runs()[0].name
+    atlas.environment.update(EDITOR="", VISUAL="")
+    assert atlas("answer", run, "sanitisation").code == 2
     draft = atlas.view(run).root / "drafts" / "sanitisation.md"
     atlas.write("sheet.md", draft.read_text().replace("[ ]", "[x]"))
     assert atlas("answer", run, "sanitisation", "--file", "sheet.md").code == 0

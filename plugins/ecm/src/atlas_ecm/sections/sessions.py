@@ -58,11 +58,18 @@ def interval(quantity: Quantity | None) -> str:
         return ""
     if quantity.value is None:
         return f"none: {quantity.note}"
-    value = f"{quantity.value:.3g}"
+    value = _short(quantity.value)
     if quantity.uncertainty_kind is UncertaintyKind.UNCERTIFIED or quantity.low is None:
         return f"{value}, without interval" + (f": {quantity.note}" if quantity.note else "")
     note = f"; {quantity.note}" if quantity.note else ""
-    return f"{value} ({quantity.low:.3g} to {quantity.high:.3g}; n {quantity.num_samples}{note})"
+    return (
+        f"{value} ({_short(quantity.low)} to {_short(quantity.high or 0.0)}; n {quantity.num_samples}{note})"
+    )
+
+
+def _short(number: float) -> str:
+    """Return a number with three digits that count, and no exponent below a million."""
+    return f"{float(f'{number:.3g}'):g}"
 
 
 def table(heads: Sequence[str], rows: Iterator[Sequence[str]]) -> str:
@@ -126,7 +133,8 @@ def _lead(facts: Mapping[str, str], blank: BlankTable, coders: Mapping[str, Judg
     who = f"Coded by {', '.join(coders)}." if coders else "No person has coded these sessions yet."
     said = (
         f"Tokens by {facts['tokenizer']}; padding by the rule's {facts['preamble_rule']}, with the words it "
-        f"took shown. {who} Stance and code are a person's; quadrants are worked out from stances."
+        f"took shown. Intervals are 95%, over sessions. {who} Stance and code are a person's; quadrants are "
+        "worked out from stances."
     )
     return f"<p>{escape(said)}</p>"
 
