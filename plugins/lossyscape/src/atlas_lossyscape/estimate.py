@@ -5,7 +5,7 @@ Made by the curvature plugin's simulation of a product on the target's outline; 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,9 @@ from atlas.errors import BadInput
 from atlas_lossyscape.drift import Walk
 
 __all__ = ["potential", "tension"]
+
+_Costs = Callable[[Slice, int], tuple[Products, int]]
+"""Products and gradients of a slice, by it and the number of parameters."""
 
 _GRADIENT = 1 / 3
 """Time of a gradient, a pass forward and one back, of that of a product, which differentiates both again."""
@@ -81,7 +84,7 @@ def _settings(prospect: Prospect, asked: Mapping[str, Any]) -> Settings:
     return Settings.from_params(params, prospect.max_tokens)
 
 
-def _estimate(prospect: Prospect, asked: Mapping[str, Any], costs: Any) -> Iterator[str]:
+def _estimate(prospect: Prospect, asked: Mapping[str, Any], costs: _Costs) -> Iterator[str]:
     outline: Any = prospect.outline
     if outline is None:
         yield "no estimate: the target's shape is not known on this machine before it is fetched or opened"

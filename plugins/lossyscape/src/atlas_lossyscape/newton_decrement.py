@@ -35,7 +35,7 @@ class Decrement:
     Attributes:
         certified: Over certified positive pairs.
         low: `certified` with each eigenvalue at the upper end of its residual interval.
-        high: The same at the lower end; infinite where that end is not positive.
+        high: The same at the lower end.
         step_norm: Length of the step that attains `certified`.
         share_certified: Part of |g|^2 along certified positive pairs.
         share_negative: Part along Ritz pairs that are not positive, which have no floor.
@@ -86,7 +86,7 @@ class DecrementNoise:
 
 
 def newton_decrement(space: KrylovSpace, tolerance: float) -> Decrement:
-    """Return the decrement over certified pairs; `tolerance` certifies relative to a pair's own value."""
+    """Return the decrement over certified pairs; `tolerance` < 1 certifies by a pair's own value."""
     theta, squares = space.theta, space.projections.square()
     positive = theta > 0
     sure = positive & space.certified(tolerance)
@@ -96,7 +96,7 @@ def newton_decrement(space: KrylovSpace, tolerance: float) -> Decrement:
     return Decrement(
         certified=float((squares[sure] / theta[sure]).sum()) / 2,
         low=float((squares[sure] / upper).sum()) / 2,
-        high=float((squares[sure] / lower).sum()) / 2 if bool((lower > 0).all()) else math.inf,
+        high=float((squares[sure] / lower).sum()) / 2,
         step_norm=math.sqrt(float((squares[sure] / theta[sure].square()).sum())),
         share_certified=float(squares[sure].sum()) / total,
         share_negative=float(squares[~positive].sum()) / total,

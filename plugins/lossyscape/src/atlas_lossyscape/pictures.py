@@ -27,8 +27,7 @@ def _ends(row: Row, name: str) -> tuple[float, float]:
     """Return how far a floor's error reaches below and above it."""
     value = row[name]
     if name == "newton":
-        high = row["newton_high"]
-        return value - row["newton_low"], 0.0 if high is None else high - value
+        return value - row["newton_low"], row["newton_high"] - value
     if name == "newton_krylov":
         return row["krylov_bound"], row["krylov_bound"]
     if name == "noise_floor":

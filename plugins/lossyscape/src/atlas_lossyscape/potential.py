@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import torch
 from atlas_pyhessian import reductions
+from atlas_pyhessian.operators import HessianOperator
 from attrs import asdict, frozen
 from scipy.stats import t as student
 
@@ -134,7 +135,7 @@ def _parts(site: Site, space: KrylovSpace) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.stack(rows), torch.tensor([b.weight for b in surface.batches], dtype=torch.float64)
 
 
-def _tokens(site: Site, counts: Counter[int], operator: Any) -> list[TokenMeasure]:
+def _tokens(site: Site, counts: Counter[int], operator: HessianOperator) -> list[TokenMeasure]:
     return measure_tokens(
         cast(OutputTarget, site.target),
         operator,
@@ -151,7 +152,7 @@ def _row(floors: _Floors) -> dict[str, Any]:
     return {
         "newton": promised.certified,
         "newton_low": promised.low,
-        "newton_high": promised.high if math.isfinite(promised.high) else None,
+        "newton_high": promised.high,
         "newton_krylov": drop.value,
         "krylov_bound": drop.bound,
         "krylov_unmet": drop.unmet,
@@ -189,17 +190,15 @@ def _record(finished: Finished, key: str, floors: _Floors) -> None:
         f"left out: {promised.share_open:.3g} along pairs without certificate, {promised.share_negative:.3g} "
         "along pairs that are not positive"
     )
-    bounded = math.isfinite(promised.high)
-    width = max(promised.high - promised.certified, promised.certified - promised.low) if bounded else None
-    ends = {"low": promised.low, "high": promised.high} if bounded else {}
     record(
         "potential_newton",
         promised.certified,
-        width,
-        "residual_bound" if bounded else "uncertified",
+        max(promised.high - promised.certified, promised.certified - promised.low),
+        "residual_bound",
         num_matvecs=floors.num_matvecs,
+        low=promised.low,
+        high=promised.high,
         note=left,
-        **ends,
     )
     record(
         "potential_krylov",

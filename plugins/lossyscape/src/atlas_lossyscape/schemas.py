@@ -18,7 +18,7 @@ POTENTIAL = TableSchema(
         Column("gradient_norm", "number", "Norm of its gradient.", required=True),
         Column("newton", "number", "Newton decrement over certified positive pairs.", unit="nat"),
         Column("newton_low", "number", "With eigenvalues at the upper end of their residuals.", unit="nat"),
-        Column("newton_high", "number", "At the lower end; empty where that has no bound.", unit="nat"),
+        Column("newton_high", "number", "At the lower end.", unit="nat"),
         Column("newton_krylov", "number", "Over all positive Ritz pairs, by a product.", unit="nat"),
         Column("krylov_bound", "number", "The largest drop there lies within it of that.", unit="nat"),
         Column("krylov_unmet", "number", "Part of |g| that its step leaves."),

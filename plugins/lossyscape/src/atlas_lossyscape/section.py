@@ -61,7 +61,6 @@ def _states(rows: Sequence[Row]) -> str:
 def _potential(tables: Mapping[str, list[dict[str, Any]]]) -> Iterator[str]:
     rows = tables["potential"]
     left = ", ".join(f"{row['share_certified']:.2g}" for row in rows[:_SINGLE])
-    unbounded = sum(row["newton_high"] is None for row in rows)
     caption = (
         f"How far the loss could still fall, by slice: {_states(rows)}. Circles: Newton decrement over "
         f"certified pairs with residual bounds, which hold {left}{' ...' if len(rows) > _SINGLE else ''} of "
@@ -69,8 +68,6 @@ def _potential(tables: Mapping[str, list[dict[str, Any]]]) -> Iterator[str]:
         "was carried out; upright bars: what sampling of the items alone would show, with its 95% interval. "
         "Errors that are not seen are smaller than the marks."
     )
-    if unbounded:
-        caption += f" {unbounded} decrements have no upper bound."
     yield _figure(draw_floors(rows), caption)
     if len(rows) > _SINGLE:
         return
