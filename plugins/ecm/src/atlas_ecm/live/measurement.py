@@ -31,7 +31,13 @@ def measure(context: StepContext) -> None:
     """
     params = context.params
     items = {item.id: item for part in context.slices for item in part.items}
-    context.check("whole prompts", context.max_tokens is None, "prompts are put whole; leave max_tokens out")
+    context.check(
+        "whole prompts",
+        context.max_tokens is None,
+        "the prompts are put whole"
+        if context.max_tokens is None
+        else f"the stimulus cuts prompts to {context.max_tokens} tokens; leave its max_tokens out",
+    )
     tasks = tasks_of([item for part in context.slices for item in part.items], context.random, params)
     opener = cast("Callable[[], GenerativeTarget]", context.opener())
     held = list(

@@ -61,10 +61,7 @@ def interval(quantity: Quantity | None) -> str:
     value = _short(quantity.value)
     if quantity.uncertainty_kind is UncertaintyKind.UNCERTIFIED or quantity.low is None:
         return f"{value}, without interval" + (f": {quantity.note}" if quantity.note else "")
-    note = f"; {quantity.note}" if quantity.note else ""
-    return (
-        f"{value} ({_short(quantity.low)} to {_short(quantity.high or 0.0)}; n {quantity.num_samples}{note})"
-    )
+    return f"{value} ({_short(quantity.low)} to {_short(quantity.high or 0.0)}; n {quantity.num_samples})"
 
 
 def _short(number: float) -> str:
@@ -90,7 +87,7 @@ def _models(
     homes: Mapping[str, Mapping[str, str]],
 ) -> str:
     names = ("token_ratio", "preamble_words", "home_token_ratio", "migrated_share", "cut_share")
-    titles = ("mean R", "mean P, words", "R at home (median)", "share that left home", "share cut short")
+    titles = ("mean R", "mean P, words", "median R at home", "left home", "cut short")
     shown = [
         (name, title)
         for name, title in zip(names, titles, strict=True)
@@ -105,7 +102,7 @@ def _models(
         given = [f"{coder}: {quadrants[model] or 'open'}" for coder, quadrants in homes.items()]
         yield "<br>".join(map(escape, given)) or _BLANK
 
-    heads = ("model", "sessions", *(title for _, title in shown), "home quadrant, by coder")
+    heads = ("model", "sessions", *(title for _, title in shown), "home quadrant")
     return table(heads, (tuple(cells(model)) for model in models))
 
 

@@ -107,6 +107,8 @@ def _drawn(row: Row, y: float, at: Callable[[float], float], logarithmic: bool) 
 
 
 def _ticks(low: float, high: float, logarithmic: bool) -> list[float]:
+    if logarithmic and high - low < 0.7:
+        return _ticks(10**low, 10**high, False)
     if logarithmic:
         decades = range(math.floor(low) - 1, math.ceil(high) + 1)
         found = [digit * 10.0**power for power in decades for digit in (1, 2, 5)]
