@@ -259,9 +259,15 @@ def _to_be_given(view: RunView, gate_id: str) -> tuple[str, ...]:
 
 
 def _failed_interpretation(view: RunView, step: str) -> Gate | None:
-    """Return a gate for an interpreting step whose last attempt failed; a measurement is not skipped."""
+    """Return a gate for an interpreting step whose last attempt failed, or whose package is not clean.
+
+    A measurement is not skipped.
+    """
     attempts = [e for e in view.of("step-started", "step-failed", "step-finished") if e.data["step"] == step]
-    if "measure" not in view.stages_done or not attempts or attempts[-1].type != "step-failed":
+    inspected = [e for e in view.of("inspected") if e.data["what"] == f"package of step {step}"]
+    last = max([*attempts, *inspected], key=lambda event: event.seq, default=None)
+    refused = last is not None and (last.type == "step-failed" or bool(last.data.get("problems")))
+    if "measure" not in view.stages_done or not refused:
         return None
     return Gate(step, f"Answer to step {step}", "interpret", f"answers/{step}.md", "", "")
 

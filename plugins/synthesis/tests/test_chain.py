@@ -139,6 +139,10 @@ def test_in_a_governed_run_a_plan_with_framework_words_goes_no_further(atlas, se
     assert "what step prompt would be given is not clean" in said[-1].err
     assert "raw/plan/answer.md:1:11: framework vocabulary: 'viscosity proxy'" in said[-1].err
     assert len(server.uploads) == 1
+    run = atlas.runs()[0].name
+    skipped = atlas("skip", run, "prompt", "--reason", "the plan is not clean", "--by", "A. T.")
+    assert (skipped.code, atlas("resume", run).code) == (0, 75), skipped.err
+    assert [upload.asked["model"] for upload in server.uploads] == ["taints", "synthesis"]
 
 
 def test_a_run_seals_both_bodies_and_a_network_that_is_not_granted_stays_closed(atlas, server):
@@ -152,7 +156,7 @@ def test_a_run_seals_both_bodies_and_a_network_that_is_not_granted_stays_closed(
     assert view.read("raw/synthesis/answer.md") == ANSWER.encode()
     assert facts["upload.sha256"] == hashlib.sha256(TABLE.encode()).hexdigest()
     checks = [e.data["name"] for e in view.of("step-checked")]
-    assert checks == ["one upload", "output begun"]
+    assert checks == ["one upload", "output begun", "output ended"]
     text = (atlas.folder / "o.yaml").read_text()
     atlas.write("o.yaml", text.replace("network: true, ", ""))
     refused = atlas("run", "o.yaml")

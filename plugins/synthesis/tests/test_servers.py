@@ -1,5 +1,6 @@
 """The adapters that ask a server, against a real one on loopback."""
 
+import hashlib
 import json
 import sys
 
@@ -72,7 +73,8 @@ def test_a_server_is_sent_the_package_alone_and_both_bodies_are_kept_byte_for_by
     assert upload.path == path
     assert upload.asked == {**sent, "messages": [{"role": "user", "content": PACKAGE.upload.decode()}]}
     assert answer.files == {"request.json": upload.body, "response.json": server.sent}
-    assert meeting.names() == ["one upload", "output begun"]
+    assert meeting.names() == ["one upload", "output begun", "output ended"]
+    assert hashlib.sha256(server.sent).hexdigest() in meeting.notes[-1][1]
     assert (answer.facts["server.model"], answer.facts["server.tokens_in"]) == ("answers-0", "7")
     assert answer.facts["asked.temperature"] == "0"
 
@@ -89,7 +91,8 @@ def test_a_connection_that_failed_before_any_byte_is_tried_again_and_journaled(s
     answer, meeting = submit(server, "drops-once")
 
     assert (answer.facts["tries"], len(server.uploads)) == ("2", 2)
-    assert meeting.names() == ["one upload", "no output before a retry", "one upload", "output begun"]
+    tried = ["one upload", "no output before a retry"]
+    assert meeting.names() == [*tried, "one upload", "output begun", "output ended"]
 
 
 def test_a_server_that_never_sends_a_byte_is_given_up_after_the_tries(server):
@@ -123,7 +126,7 @@ def test_whatever_else_goes_wrong_is_told_and_the_package_is_uploaded_once(serve
 
     assert what in error.what
     assert len(server.uploads) == 1
-    assert ("output begun" in meeting.names()) == begun
+    assert ("output begun" in meeting.names()) == ("output ended" in meeting.names()) == begun
     assert begun == ("uploaded once" in str(error.fix))
 
 

@@ -12,6 +12,7 @@ The rules of one upload and one answer are held here, for every client alike:
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import sys
@@ -181,6 +182,8 @@ def exchange(
                 return ask(wire, interaction.begun), wire, number
         except Exception as error:
             fault, again = _judge(error, wire, endpoint)
+        finally:
+            _witness(wire, endpoint.secret, interaction)
         if not again or number == TRIES:
             break
         interaction.note("no output before a retry", fault.what)
@@ -198,6 +201,14 @@ def _muted(secret: Secret) -> Iterator[None]:
     finally:
         for text, stream in ((out.getvalue(), sys.stdout), (err.getvalue(), sys.stderr)):
             print(secret.scrub(text), end="", file=stream)
+
+
+def _witness(wire: Wire, secret: Secret, interaction: Interaction) -> None:
+    """Journal what came of an answer, so that one which is lost has left its digest."""
+    if wire.answered and wire.body:
+        digest = hashlib.sha256(secret.scrub_bytes(bytes(wire.body))).hexdigest()
+        cut = "" if wire.complete else ", cut short"
+        interaction.note("output ended", f"{len(wire.body)} bytes, sha256 {digest}{cut}")
 
 
 def _judge(error: Exception, wire: Wire, endpoint: Endpoint) -> tuple[InstrumentFailed, bool]:
