@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -12,10 +14,14 @@ from typing import Any
 
 import pytest
 
+from atlas.bundle.comparison import side_by_side
+from atlas.bundle.differences import environment, inputs
+from atlas.errors import BadInput
 from atlas.quantities import Quantity
-from atlas.record import RunView
+from atlas.record import RunView, open_record
 from atlas.run.journal import Journal
-from atlas.run.ledger import CSV, INDEX, refresh, written_rows
+from atlas.run.ledger import CSV, INDEX, folders, refresh, written_rows
+from atlas.run.store import Deposit, Store
 from atlas.run.workspace import LocalWorkspace
 from atlas.testing import Atlas
 
@@ -113,14 +119,98 @@ def test_values_stand_side_by_side_with_their_errors_and_grade(two: Atlas) -> No
 def test_a_governed_run_is_compared_only_after_reads_0_and_1(
     two: Atlas, governed: RunView, write_run: Callable[..., RunView]
 ) -> None:
-    measured = write_run(two.folder / "runs" / "PYH-SML-20261122-009", until="measured")
+    """Each route by which numbers of a run could be seen beside others."""
+    shut = "PYH-SML-20261122-009"
+    measured = write_run(two.folder / "runs" / shut, until="measured")
     with Journal.open(measured.root) as journal:
         journal.append("gate-opened", {"gate": "read-1", "stage": "interpret", "title": "Read #1"})
+    add = ("--id", "x1", "--quantity", "curvature.trace", "--group", "pair=B-01", "--against", "pair=B-02")
 
-    closed = two("runs", "compare", SECOND, "PYH-SML-20261122-009")
-    assert (closed.code, "read-1 of it is not sealed" in closed.err) == (2, True)
-    opened = two("runs", "compare", GOVERNED, GOVERNED)
-    assert opened.code == 0, opened.err
+    for route in (("runs", "compare", SECOND, shut), ("compare", shut, SECOND), ("compare", SECOND, shut)):
+        closed = two(*route)
+        assert (closed.code, closed.out) == (2, ""), route
+        assert "read-1 of it is not sealed" in closed.err
+    closed = two("hypothesis", "add", shut, *add, "--expect", "greater")
+    assert (closed.code, "hypotheses are closed" in closed.err) == (2, True)
+    for engine in (side_by_side, lambda views: inputs(*views, {}), lambda views: environment(*views, {})):
+        with pytest.raises(BadInput, match="read-1 of it is not sealed"):
+            engine([open_record(two.folder / "runs" / SECOND), open_record(measured.root)])
+    for route in (("runs", "compare", GOVERNED, GOVERNED), ("compare", GOVERNED, GOVERNED)):
+        assert two(*route).code == 0, route
+
+
+def test_table_and_index_hold_no_number_that_was_measured(
+    desk: Atlas, write_run: Callable[..., RunView]
+) -> None:
+    runs = desk.folder / "runs"
+    view = write_run(runs / GOVERNED, until="measured")
+    refresh(runs)
+
+    with closing(sqlite3.connect(runs / INDEX)) as index:
+        held = "\n".join(index.iterdump())
+    values = [repr(quantity.value) for _, quantity in view.quantities() if quantity.value is not None]
+    assert [value for value in values if value in held + (runs / CSV).read_text("utf-8")] == []
+
+
+def renamed(two: Atlas, run: str, **changes: str) -> str:
+    """Copy a run under another id, its step `curvature` under another name, and return the id."""
+    source, root = two.folder / "runs" / SECOND, two.folder / "runs" / run
+    view = open_record(source)
+    with Journal.create(root) as journal:
+        store = Store.open(journal)
+        for event in view.events:
+            data = json.loads(json.dumps(event.data).replace("curvature", "sharpness").replace(SECOND, run))
+            sealed = data.pop("sealed", None)
+            if sealed is None:
+                journal.append(event.type, data)
+                continue
+            deposits = []
+            for old, item in zip(event.data["sealed"], sealed, strict=True):
+                content = view.read(old["path"])
+                if "manifest" in item["path"]:
+                    content = content.replace(b"id: curvature", b"id: sharpness")
+                    for key, value in changes.items():
+                        content = content.replace(key.encode(), value.encode())
+                deposits.append(Deposit(item["path"], content, item["role"]))
+            store.seal_together(event.type, data, deposits)
+    return run
+
+
+def test_steps_of_other_names_are_matched_by_their_instrument(two: Atlas) -> None:
+    other = renamed(two, "PYH-AAA-20261122-003")
+    found = json.loads(two("runs", "compare", RUN, other, "--json").out)
+
+    assert [(line["step"], line["name"], line["agreement"]) for line in found] == [
+        ("curvature", "lambda_max of a", {other: "differs"}),
+        ("curvature", "trace of a", {other: "statistically equal"}),
+    ]
+
+
+def test_steps_of_other_instruments_are_matched_where_that_is_declared(two: Atlas) -> None:
+    other = renamed(two, "PYH-AAA-20261122-003", **{"use: pyhessian": "use: elsewhere"})
+
+    refused = two("runs", "compare", RUN, other)
+    assert (refused.code, "--match STEP=STEP" in refused.err) == (2, True)
+    matched = two("runs", "compare", RUN, other, "--match", "curvature=sharpness", "--json")
+    assert len(json.loads(matched.out)) == 2
+    wrong = two("runs", "compare", RUN, other, "--match", "curvature=curvature")
+    assert (wrong.code, f"{other} finished no step 'curvature'" in wrong.err) == (2, True)
+
+
+def test_two_runs_are_told_apart_by_inputs_environment_and_numbers(two: Atlas) -> None:
+    other = renamed(two, "PYH-AAA-20261122-003", **{"seed: 7": "seed: 8"})
+    found = json.loads(two("compare", RUN, other, "--json").out)
+
+    assert [(d["what"], d["first"], d["second"]) for d in found["inputs"]] == [("seed", "7", "8")]
+    assert found["environment"] == []
+    assert [line["name"] for line in found["numbers"]] == ["lambda_max of a", "trace of a"]
+    shown = two("compare", RUN, other).out
+    for text in (
+        "inputs: 1 differ\n  seed: 7 | 8\n",
+        "environment: the same",
+        "1 differs, 1 statistically equal",
+    ):
+        assert text in shown
 
 
 def test_the_check_names_each_broken_link_field_and_tier(two: Atlas, governed: RunView) -> None:
@@ -148,3 +238,31 @@ def test_a_sound_folder_passes_the_check(two: Atlas) -> None:
     outcome = two("runs", "check")
 
     assert (outcome.code, outcome.out) == (0, "nothing is wrong\n")
+
+
+_APPENDING = """\
+import sys
+from pathlib import Path
+from atlas.run.preparation import record_by_hand
+from atlas.run.workspace import LocalWorkspace
+
+runs = Path(sys.argv[1])
+for number in range(10):
+    run = record_by_hand(runs, "BSA", "AAA", tables={}, files={}, facts={"number": str(number)})
+    LocalWorkspace(runs).event(run, "test.noted", {"number": number})
+"""
+
+
+def test_two_processes_that_append_at_once_lose_nothing(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    command = [sys.executable, "-c", _APPENDING, str(runs)]
+    writers = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    errors = [writer.communicate(timeout=60)[1] for writer in writers]
+    assert errors == ["", ""]
+
+    written = written_rows(runs) or []
+    made = sorted(root.name for root in folders(runs))
+    assert len(made) == 20
+    assert [row["run_id"] for row in written] == [line[0] for line in _index(runs)] == made
+    assert {row["head"] for row in written} == {str(open_record(root).head) for root in folders(runs)}
+    assert {row["head"].partition(":")[0] for row in written} == {"4"}

@@ -55,8 +55,10 @@ def _number(quantity: Quantity) -> str:
     return f"{quantity.value!r}{error}"
 
 
-def grade(recorded: RunView, repeated: RunView) -> tuple[Grade, ...]:
+def grade(recorded: RunView, repeated: RunView, steps: Mapping[str, str] | None = None) -> tuple[Grade, ...]:
     """Compare every recorded quantity of the steps that were repeated.
+
+    A step stands for the one of the same id, or for the one that `steps` names for it.
 
     An eigenvalue (named `lambda...` or `eigenvalue...`) is compared on the scale of the step's largest
     eigenvalue of that unit and slice, since small ones have no relative accuracy; others on their own.
@@ -64,16 +66,16 @@ def grade(recorded: RunView, repeated: RunView) -> tuple[Grade, ...]:
     the two ran on different devices. A quantity that was not measured again differs.
     """
     again = {(step, *_key(q)): q for step, q in repeated.quantities()}
-    steps = set(repeated.finished_steps())
-    first = [(step, q) for step, q in recorded.quantities() if step in steps]
+    named = {step: step for step in repeated.finished_steps()} if steps is None else steps
+    first = [(step, q) for step, q in recorded.quantities() if step in named]
     grades = []
     for step, quantity in first:
-        other = again.get((step, *_key(quantity)))
+        other = again.get((named[step], *_key(quantity)))
         if other is None:
             agreement = Agreement.DIFFERS
         else:
             scale = _scale(quantity, [q for s, q in first if s == step])
-            rtol = _rtol(_facts(recorded, step), _facts(repeated, step))
+            rtol = _rtol(_facts(recorded, step), _facts(repeated, named[step]))
             agreement = compare(quantity, other, scale=scale, rtol=rtol)
         grades.append(Grade(step, _name(quantity), agreement, quantity, other))
     return tuple(grades)

@@ -21,6 +21,7 @@ __all__ = ["main"]
 _COMMANDS = {
     "abandon": "End a run for good, with a reason.",
     "answer": "Answer an open gate from a file or in your editor.",
+    "compare": "Say what differs between two runs: inputs, environment, numbers.",
     "doctor": "Check this installation.",
     "hypothesis": "Show what became of a run's hypotheses; add one later, labelled exploratory.",
     "pack": "Write a run as a bundle that a stranger can verify.",

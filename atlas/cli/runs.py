@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
-from typing import Any
+from collections.abc import Mapping
 
 import click
 
+from atlas.cli.beside import matching, print_lines
 from atlas.errors import BadInput, IntegrityBroken
-from atlas.governance import comparison_closed
-from atlas.record import RunView
 from atlas.run.ledger import CSV, INDEX, refresh
 from atlas.run.workspace import LocalWorkspace
 
@@ -79,71 +77,32 @@ def check(workspace: LocalWorkspace) -> None:
 @command.command("compare")
 @click.argument("runs", nargs=-1, required=True)
 @click.option("--quantity", "names", multiple=True, help="Only this quantity; may be given often.")
+@matching
 @click.option("--json", "as_json", is_flag=True, help="Print values, uncertainties and agreement as JSON.")
 @click.pass_obj
-def compare(workspace: LocalWorkspace, runs: tuple[str, ...], names: tuple[str, ...], as_json: bool) -> None:
+def compare(
+    workspace: LocalWorkspace,
+    runs: tuple[str, ...],
+    names: tuple[str, ...],
+    matches: Mapping[str, str],
+    as_json: bool,
+) -> None:
     """Put the quantities of RUNS side by side, each graded against the first run.
 
     Governed runs are refused until their Reads #0 and #1 are sealed.
     """
+    from atlas.bundle.comparison import side_by_side
+
     if len(runs) < 2:
         raise BadInput("a comparison needs two runs or more", fix="atlas runs compare RUN RUN")
     views = [workspace.view(run) for run in runs]
-    for view in views:
-        closed = comparison_closed(view)
-        if closed is not None:
-            raise BadInput(f"{view.run_id} cannot be compared: {closed}", fix=f"atlas status {view.run_id}")
-    lines = _side_by_side(views, set(names))
+    lines = side_by_side(views, names=names, declared=matches)
     if not lines:
-        raise BadInput("the runs have no such quantity in the same step and slice")
+        raise BadInput(
+            "the runs have no such quantity of the same instrument and slice",
+            fix="atlas show RUN lists a run's quantities; --match STEP=STEP says which steps belong together",
+        )
     if as_json:
-        click.echo(json.dumps(lines, indent=2, allow_nan=False))
+        click.echo(json.dumps([line.as_record() for line in lines], indent=2, allow_nan=False))
     else:
-        _print(views, lines)
-
-
-def _side_by_side(views: list[RunView], names: set[str]) -> list[dict[str, Any]]:
-    """Return a line for each quantity of the first run that another has too."""
-    from atlas.bundle.grade import grade
-
-    first, *others = views
-    graded = [[g for g in grade(first, other) if g.repeated is not None] for other in others]
-    found: dict[tuple[str, str], dict[str, Any]] = {}
-    for other, grades in zip(others, graded, strict=True):
-        for one in grades:
-            if names and one.recorded.quantity not in names:
-                continue
-            line = found.setdefault(
-                (one.step, one.name),
-                {
-                    "step": one.step,
-                    "name": one.name,
-                    "values": {first.run_id: one.recorded.as_record()},
-                    "agreement": {},
-                },
-            )
-            if one.repeated is not None:
-                line["values"][other.run_id] = one.repeated.as_record()
-                line["agreement"][other.run_id] = one.agreement.value
-    return list(found.values())
-
-
-def _print(views: list[RunView], lines: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from atlas.quantities import Quantity
-    from atlas.report.numbers import format_quantity
-
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("step", "quantity", *(view.run_id for view in views)):
-        table.add_column(name, overflow="fold")
-    for line in lines:
-        cells = [line["step"], line["name"]]
-        for view in views:
-            record = line["values"].get(view.run_id)
-            shown = "" if record is None else format_quantity(Quantity(**record))
-            agreement = line["agreement"].get(view.run_id)
-            cells.append(f"{shown} ({agreement})" if agreement else shown)
-        table.add_row(*cells)
-    Console(width=None if sys.stdout.isatty() else 60 + 50 * len(views)).print(table)
+        print_lines(views, lines)
