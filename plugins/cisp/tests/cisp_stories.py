@@ -12,6 +12,7 @@ import yaml
 from atlas_cisp.gates import GATES, ITEMS
 from attrs import define, field
 
+from atlas.outcomes import VERDICTS
 from atlas.quantities import Quantity
 from atlas.record import RunView, canonical_json, open_record
 from atlas.run.journal import Journal
@@ -232,6 +233,37 @@ class Story:
                 "quantities.schema.json": canonical_json(QUANTITIES.descriptor()),
             },
         )
+
+    def _judge(self) -> None:
+        row = {
+            "hypothesis": "h1",
+            "registered": "declared",
+            "quantity": "curvature.lambda_max",
+            "group": "tier contested",
+            "against": "tier ground_truth",
+            "expect": "greater",
+            "alpha": 0.05,
+            "design": "permutation between 12 and 9 independent slices: studentised, all 293930",
+            "n_group": 12,
+            "n_against": 9,
+            "effect": -826.5,
+            "low": -1610.25,
+            "high": -42.75,
+            "coverage": 0.9,
+            "unit": "nat",
+            "p": 0.957,
+            "p_holm": 0.957,
+            "p_opposite": 0.043,
+            "p_opposite_holm": 0.043,
+            "verdict": "contradicted",
+            "measurement_bound": 25.25,
+            "measurement_error": 0.0,
+        }
+        files = {
+            "verdicts/hypotheses.csv": to_csv(VERDICTS, [row]),
+            "verdicts/hypotheses.schema.json": canonical_json(VERDICTS.descriptor()),
+        }
+        self._seal("hypotheses-judged", {"declared": 4, "verdicts": {"h1": "contradicted"}}, files)
 
     def _inspect(self) -> None:
         artifacts = self.journal.view().artifacts

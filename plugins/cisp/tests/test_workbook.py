@@ -12,6 +12,7 @@ from atlas_cisp.gates import ITEMS
 from atlas_cisp.workbook.cells import visible
 from atlas_cisp.workbook.codes import CODES
 from atlas_cisp.workbook.filling import seal_answers
+from atlas_cisp.workbook.hypotheses import HYPOTHESES
 from atlas_cisp.workbook.layout import SHEETS
 from atlas_cisp.workbook.read import number, open_elsewhere, read_back
 from atlas_cisp.workbook.write import new_copy
@@ -60,9 +61,9 @@ def state(view: RunView) -> RunView:
     return LocalWorkspace(view.root.parent).view(RUN_ID)
 
 
-def test_a_copy_has_the_four_sheets_and_a_name_for_every_field(tell: Tell) -> None:
+def test_a_copy_has_its_sheets_and_a_name_for_every_field(tell: Tell) -> None:
     book = load_workbook(new_copy(tell(FRESH)))
-    assert tuple(book.sheetnames) == SHEETS
+    assert tuple(book.sheetnames) == (*SHEETS, HYPOTHESES)
     assert set(book.defined_names) == {*TICKS, "operator", "read_0", "read_0_number", "read_1", "read_2"}
     assert {p.name: p.value for p in book.custom_doc_props.props}["atlas-run"] == RUN_ID
 
@@ -109,8 +110,34 @@ def test_every_entry_of_an_open_link_sheet_is_provisional(tell: Tell) -> None:
     assert {row[8].value for row in page.iter_rows(min_row=4)} == {"PROVISIONAL"}
 
 
+CLOSED = "Closed until Read #1 is sealed. Then make a fresh copy of the workbook."
+
+
+def shown_of_hypotheses(view: RunView) -> list[object]:
+    page = load_workbook(new_copy(view))[HYPOTHESES]
+    return [cell.value for row in page.iter_rows() for cell in row if cell.value is not None]
+
+
+def test_declared_hypotheses_stand_in_the_workbook_and_verdicts_are_closed(tell: Tell) -> None:
+    shown = shown_of_hypotheses(tell(FRESH))
+    assert ("h1" in shown, "curvature.lambda_max" in shown, shown[-1]) == (True, True, CLOSED)
+
+
+def test_verdicts_open_with_read_1(tell: Tell) -> None:
+    judged = shown_of_hypotheses(tell((*MOVES[:11], "judge")))
+    assert CLOSED not in judged
+    for value in ("contradicted", -826.5, -1610.25, -42.75, 0.9, 0.957, 0.043, "nat", 12, 9):
+        assert value in judged
+
+
+def test_a_skipped_read_1_leaves_verdicts_closed(tell: Tell) -> None:
+    shown = shown_of_hypotheses(tell((*MOVES[:10], "skip read-1", "judge")))
+
+    assert (shown[-1], "contradicted" in shown) == (CLOSED, False)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("moves", [FRESH, WHOLE], ids=["fresh", "sealed"])
+@pytest.mark.parametrize("moves", [FRESH, (*MOVES[:11], "judge", *MOVES[11:])], ids=["fresh", "sealed"])
 def test_a_workbook_that_libreoffice_saved_reads_the_same(tell: Tell, moves: tuple[str, ...]) -> None:
     view = tell(moves)
     texts = {"read_0": "Zwei Absätze.\n\n=1+1 is no formula; _x0041_ is no letter; ±0,5 λ₁ 中文 🙂"}

@@ -13,11 +13,12 @@ from atlas_cisp.links import PROVISIONAL, link_sheet
 from atlas_cisp.order import Order
 from atlas_cisp.workbook.cells import LONGEST, Cell, Sheet, Value, visible
 from atlas_cisp.workbook.codes import codes
+from atlas_cisp.workbook.hypotheses import hypotheses
 from atlas_cisp.workbook.metadata import environment, metadata
 
 __all__ = ["OPERATOR", "PREDICTION", "SHEETS", "TEMPLATE", "lay_out"]
 
-TEMPLATE = "1"
+TEMPLATE = "2"
 """Raised whenever a cell moves, so that an older copy is refused and not misread."""
 SHEETS = ("Sanitization & Environment", "Run Metadata", "Technician's Read", "Lossyscape Link")
 OPERATOR = "operator"
@@ -25,13 +26,14 @@ PREDICTION = "read_0_number"
 
 
 def lay_out(view: RunView) -> tuple[Sheet, ...]:
-    """Return the four sheets for a run as its journal stands, and one for codes that are open to be given.
+    """Return the four sheets for a run as its journal stands, those of its hypotheses and of open codes.
 
     Raises:
         BadInput: A text of the run does not fit into a cell.
         IntegrityBroken: A sealed file differs from what was sealed.
     """
-    return (_sanitisation(view), _metadata(view), _reads(view), _links(view), *codes(view))
+    four = (_sanitisation(view), _metadata(view), _reads(view), _links(view))
+    return (*four, *hypotheses(view), *codes(view))
 
 
 def _answered(view: RunView, gate: str) -> bool:
