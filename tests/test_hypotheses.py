@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,13 @@ from scipy import stats
 
 from atlas.catalog import Catalog
 from atlas.contracts import Slice, StimulusItem
+from atlas.errors import BadInput
 from atlas.outcomes import verdicts
+from atlas.quantities import Quantity
 from atlas.run.forecasts import forecasts
+from atlas.run.journal import Journal
+from atlas.run.judging import explore, judge
+from atlas.run.store import Store
 from atlas.testing import Atlas
 
 GAUGE = Path(__file__).parent / "gauge"
@@ -261,3 +268,123 @@ def test_groups_that_share_a_slice_are_refused_before_anything_is_written(tmp_pa
 
     assert (outcome.code, atlas.runs()) == (2, [])
     assert "is on both sides" in outcome.err
+
+
+PAIRS = [f"B-{number:02d}" for number in range(6)]
+LATER = {
+    "id": "h1",
+    "quantity": "curvature.lambda_max",
+    "group": {"series": "step2"},
+    "against": {"series": "step1"},
+    "expect": "greater",
+    "pair_by": "slice",
+    "alpha": 0.05,
+    "test": "permutation",
+}
+
+
+@contextmanager
+def series_run(run_writer: type, root: Path, **changes: Any) -> Iterator[Journal]:
+    """Write a run of two checkpoints on six slices, measured; the second's values are larger by 1 to 6."""
+    items = tuple(StimulusItem(f"{pair}a", "x", {"pair": pair, "tier": "contested"}) for pair in PAIRS)
+    values = [
+        Quantity(
+            "lambda_max", 3.0 * n + later * (n + 1), 0.01, "residual_bound", slice=f"step{1 + later}: {pair}"
+        )
+        for later in (0, 1)
+        for n, pair in enumerate(PAIRS)
+    ]
+    targets = {"lm": {"use": "hf", "path": "m", "series": {"revision": ["step1", "step2"]}}}
+    data = run_writer.manifest(**{"governance": "none", "declare": [], "targets": targets} | changes)
+    with Journal.create(root) as journal:
+        writer = run_writer(root, journal, data)
+        writer.prepare(None, items)
+        for member in ("step1", "step2"):
+            journal.append("target-fetched", {"target": "lm", "member": member, "params": "{}"})
+        writer.curvature(tuple(values))
+        yield journal
+
+
+def test_members_of_a_series_are_compared_slice_by_slice(run_writer: type, tmp_path: Path) -> None:
+    with series_run(run_writer, tmp_path / "PYH-SML-20261122-001") as journal:
+        explore(journal, Store.open(journal), None, LATER)
+        (row,) = verdicts(journal.view())
+
+    # Differences 1 to 6: of 64 changes of sign the data's own is the most extreme.
+    assert (row["n_group"], row["effect"], row["p"], row["verdict"]) == (6, 3.5, 1 / 64, "supported")
+    assert row["design"].startswith("permutation of the differences of 6 pairs by slice")
+
+
+def test_the_same_slices_of_two_members_are_no_independent_sides(run_writer: type, tmp_path: Path) -> None:
+    unpaired = {key: value for key, value in LATER.items() if key != "pair_by"}
+    with (
+        series_run(run_writer, tmp_path / "PYH-SML-20261122-001") as journal,
+        pytest.raises(BadInput, match="is on both sides, of two members of the series"),
+    ):
+        explore(journal, Store.open(journal), None, unpaired)
+
+
+def test_models_are_not_compared_in_a_governed_run_whose_read_1_was_skipped(
+    run_writer: type, tmp_path: Path
+) -> None:
+    """Skipping opens interpretation: what was declared stays inconclusive, and nothing is added."""
+    governance = {"use": "cisp", "version": "1.1", "operator": "A. Technician"}
+    root = tmp_path / "PYH-SML-20261122-001"
+    with series_run(run_writer, root, governance=governance, declare=[LATER]) as journal:
+        for gate, stage in (("read-0", "measure"), ("read-1", "interpret")):
+            journal.append("gate-opened", {"gate": gate, "stage": stage, "title": gate})
+            journal.append("gate-skipped", {"gate": gate, "author": "A. Technician", "reason": "no time"})
+        judge(journal, Store.open(journal), None)
+        (row,) = verdicts(journal.view())
+        with pytest.raises(
+            BadInput, match="models cannot be compared: read-0 and read-1 of it is not sealed"
+        ):
+            explore(journal, Store.open(journal), None, {**LATER, "id": "x1"})
+
+    assert (row["verdict"], row["effect"], row["p"]) == ("inconclusive", None, None)
+    assert "models were not compared: read-0 and read-1 of it is not sealed" in row["note"]
+
+
+SERIES = """\
+atlas: 1
+name: weights
+lineage: SML
+governance: none
+declare:
+  - {id: h1, quantity: weigh.grams, group: {series: heavy/a}, against: {series: light/a}, expect: greater}
+stimulus: {use: text, texts: [one, two], each: item}
+targets:
+  brass: {use: weight, series: {path: [heavy/a, light/a]}}
+steps:
+  - {id: weigh, use: scales, target: brass}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("group: {series: heavy/a}", "group: {number: 1}", "the side names no member of `brass`"),
+        (
+            "series: light/a}, e",
+            "series: light/b}, e",
+            'the series `brass` has no member "light/b"; did you mean light/a',
+        ),
+        ("expect: greater", "expect: less", "pair them: `pair_by: slice`"),
+        ("expect: greater", "expect: less, pair_by: slice", ""),
+    ],
+)
+def test_sides_of_a_series_name_its_members_and_are_paired(
+    tmp_path: Path, old: str, new: str, expected: str
+) -> None:
+    atlas = Atlas(tmp_path, {"PYTHONPATH": str(GAUGE)})
+    for name in ("heavy/a", "light/a"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "grams.txt").write_text("1")
+    assert old in SERIES
+    atlas.write("m.yaml", SERIES.replace(old, new))
+    outcome = atlas("plan", "m.yaml")
+
+    if expected:
+        assert (outcome.code, expected in outcome.err) == (2, True), outcome.err
+    else:
+        assert "hypothesis h1 (2 pairs, permutation, p from 0.25" in outcome.out, outcome.err

@@ -126,8 +126,8 @@ def _slices(view: RunView, step: str) -> tuple[Slice, ...]:
     target = series_of(view.manifest, step)
     if target is None:
         return slices
-    opened = [e.data["member"] for e in view.of("target-fetched") if e.data["target"] == target]
-    return series_slices(slices, dict.fromkeys(opened))
+    opened = [e.data.get("member", "") for e in view.of("target-fetched") if e.data["target"] == target]
+    return series_slices(slices, dict.fromkeys(filter(None, opened)))
 
 
 def members(hypothesis: Mapping[str, Any], slices: Sequence[Slice]) -> tuple[Member, ...]:
