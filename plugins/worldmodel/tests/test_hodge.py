@@ -144,6 +144,6 @@ def test_a_critic_finds_the_three_parts_of_a_form_on_the_annulus():
     z = points(4000)
     pairs = list(zip(critic(z)[:3], oracle(z), strict=True))
     errors = [float(((found - exact).norm() / exact.norm()).detach()) for found, exact in pairs]
-    assert errors[0] < 0.1 and errors[1] < 0.1 and errors[2] < 0.6, errors
+    assert errors[0] < 0.1 and errors[1] < 0.1 and errors[2] < 0.35, errors
     period = abs(float(critic.strengths[0].detach())) / (2 * math.pi)
     assert period == pytest.approx(TURNING, rel=0.15)

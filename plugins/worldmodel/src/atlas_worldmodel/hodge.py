@@ -114,15 +114,13 @@ class HodgeCritic(nn.Module):
         edge: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> None:
         super().__init__()
-        widths = (dimension, *hidden)
-        layers = [part for wide, wider in pairwise(widths) for part in (nn.Linear(wide, wider), nn.Tanh())]
-        self.trunk = nn.Sequential(*layers)
+        self.trunk = _layers(dimension, hidden)
         self.scalar = nn.Linear(hidden[-1], 1)
         self.two_form = nn.Linear(hidden[-1], dimension * (dimension - 1) // 2)
         classes = nerve.classes
         self.register_buffer("classes", classes.to(torch.get_default_dtype()))
         self.correction = nn.Sequential(
-            nn.Linear(dimension + nerve.size, hidden[0]), nn.Tanh(), nn.Linear(hidden[0], len(classes))
+            _layers(dimension + nerve.size, hidden), nn.Linear(hidden[-1], len(classes))
         )
         self.strengths = nn.Parameter(torch.zeros(len(classes)))
         self._weights, self._edge = weights, edge
@@ -180,3 +178,9 @@ class HodgeCritic(nn.Module):
 
 def _mean(values: torch.Tensor, volume: torch.Tensor | None) -> torch.Tensor:
     return values.mean() if volume is None else (values * volume).sum() / volume.sum()
+
+
+def _layers(width: int, hidden: Sequence[int]) -> nn.Sequential:
+    """Return linear layers of those widths, each with a tangent after it."""
+    parts = [(nn.Linear(wide, wider), nn.Tanh()) for wide, wider in pairwise((width, *hidden))]
+    return nn.Sequential(*(layer for pair in parts for layer in pair))
