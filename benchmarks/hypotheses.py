@@ -2,9 +2,10 @@
 
     python benchmarks/hypotheses.py [--row ID] [--quick]
 
-Each row simulates experiments of the shape that the BSA pairs give (12 slices against 9, or 12 pairs), judges
-them exactly as a run does, and counts. Baselines: the nominal level; for power, Student's t-test on the same
-samples (Welch's where spreads differ), by scipy.
+Each row simulates experiments of the shape that the BSA pairs give (12 slices against 9, or 12 pairs; 20
+pairs for the bootstrap, which takes no fewer), judges them exactly as a run does, and counts: verdicts where
+there is no effect, verdicts where there is one, and intervals that hold the true difference. Baselines: the
+nominal level; for power, Student's t-test on the same samples (Welch's between independent sides), by scipy.
 """
 
 from __future__ import annotations
@@ -12,38 +13,42 @@ from __future__ import annotations
 import argparse
 import functools
 import importlib.metadata
-import json
 import math
-import platform
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timezone
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+from attrs import frozen
+from rows import RESULTS, result_row, write
 from scipy import stats
 
 from atlas.inference import Sample, Test, invert
 from atlas.verdicts import Trial, judge_all
 
-RESULTS = Path(__file__).resolve().parent / "results"
 ALPHA = 0.05
 SIZES = (12, 9)
 SIMULATIONS = 1000
+CLOSE = 4
+"""Times as many where the smaller side spreads further: 1,000 leave open on which side of 0.07 it lies."""
 SEED = 20261123
 
+Values = Any
+Noise = Callable[[np.random.Generator, int], Values]
+Row = Callable[[str, int], dict[str, Any]]
 Draw = Callable[[np.random.Generator, float], Sample]
 
 
 def main() -> int:
     """Measure the rows that were asked for and write them beside what earlier runs wrote."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--row", help="rows whose id begins so, such as hypotheses.false_positives")
+    parser.add_argument(
+        "--row", action="append", help="rows whose id begins so, such as hypotheses.false_positives"
+    )
     parser.add_argument("--quick", action="store_true", help="50 simulations in place of 1,000")
     arguments = parser.parse_args()
     count = 50 if arguments.quick else SIMULATIONS
-    chosen = [name for name in ROWS if arguments.row is None or name.startswith(arguments.row)]
+    chosen = [name for name in ROWS if name.startswith(tuple(arguments.row or [""]))]
     if not chosen:
         parser.error(f"no row {arguments.row!r}; rows are {', '.join(ROWS)}")
     for name in chosen:
@@ -53,67 +58,123 @@ def main() -> int:
     return 0
 
 
-def normal(generator: np.random.Generator, shift: float) -> Sample:
-    """Draw 12 and 9 normal values of spread 1."""
-    return Sample(generator.normal(shift, 1, SIZES[0]), generator.normal(0, 1, SIZES[1]))
+def _normal(generator: np.random.Generator, count: int) -> Values:
+    return generator.normal(0, 1, count)
 
 
-def skewed(generator: np.random.Generator, shift: float) -> Sample:
-    """Draw 12 and 9 log-normal values, as curvatures are spread over pairs of claims."""
-    return Sample(generator.lognormal(0, 1, SIZES[0]) + shift, generator.lognormal(0, 1, SIZES[1]))
+def _log_normal(generator: np.random.Generator, count: int) -> Values:
+    """Draw skewed values of mean 0, as curvatures are spread over pairs of claims."""
+    return generator.lognormal(0, 1, count) - math.exp(0.5)
 
 
-def unequal(generator: np.random.Generator, shift: float) -> Sample:
-    """Draw 12 normal values of spread 1 and 9 of spread 3: not exchangeable, the means are equal."""
-    return Sample(generator.normal(shift, 1, SIZES[0]), generator.normal(0, 3, SIZES[1]))
+def _heavy(generator: np.random.Generator, count: int) -> Values:
+    """Draw from Student's t of 3 degrees of freedom, which has a variance and no third moment."""
+    return generator.standard_t(3, count)
 
 
-def pairs(generator: np.random.Generator, shift: float) -> Sample:
-    """Draw 12 pairs whose members share a part of spread 2 and differ by normal values of spread 1."""
-    common = generator.normal(0, 2, SIZES[0])
-    each = generator.normal(0, math.sqrt(0.5), (2, SIZES[0]))
-    return Sample(common + each[0] + shift, common + each[1], paired=True)
+def between(draw: Noise, spreads: tuple[float, float] = (1.0, 1.0)) -> Draw:
+    """Return experiments of 12 values against 9, of one distribution but for their spreads."""
+
+    def experiment(generator: np.random.Generator, shift: float) -> Sample:
+        group, against = (s * draw(generator, n) for s, n in zip(spreads, SIZES, strict=True))
+        return Sample(group + shift, against)
+
+    return experiment
 
 
-def supported(draw: Draw, test: Test, shift: float, count: int) -> tuple[int, int]:
-    """Return how often `greater` was supported, and how often a t-test on the same values rejected."""
-    ours = theirs = 0
+def pairs(draw: Noise, count: int) -> Draw:
+    """Return experiments of pairs that share a part of spread 2; each member adds noise of its own."""
+
+    def experiment(generator: np.random.Generator, shift: float) -> Sample:
+        common = generator.normal(0, 2, count)
+        first, second = (draw(generator, count) / math.sqrt(2) for _ in range(2))
+        return Sample(common + first + shift, common + second, paired=True)
+
+    return experiment
+
+
+def one_sided(draw: Noise, count: int) -> Draw:
+    """Return experiments of pairs of which one member varies; the differences are as skewed as it is."""
+
+    def experiment(generator: np.random.Generator, shift: float) -> Sample:
+        return Sample(draw(generator, count) + shift, np.zeros(count), paired=True)
+
+    return experiment
+
+
+@frozen
+class Tally:
+    """What came of simulated experiments, as shares of them: verdicts, intervals, and a t-test's."""
+
+    supported: float
+    contradicted: float
+    covered: float
+    t_test: float
+
+
+@functools.cache
+def simulated(draw: Draw, test: Test, shift: float, count: int) -> Tally:
+    """Judge simulated experiments, as a run does, for `expect: greater`."""
+    seen = np.zeros(4)
     for number in range(count):
         sample = draw(np.random.default_rng((SEED, number, round(100 * shift))), shift)
-        test_seed = np.random.default_rng((SEED, number, round(100 * shift), 1))
-        inversion = invert(sample, test, test_seed)
+        inversion = invert(sample, test, np.random.default_rng((SEED, number, round(100 * shift), 1)))
         (judged,) = judge_all([Trial(sample, "greater", ALPHA, 0.0, test)], [inversion])
-        ours += judged.verdict == "supported"
+        assert judged.low is not None
+        assert judged.high is not None
         if sample.paired:
             found = stats.ttest_rel(sample.group, sample.against, alternative="greater")
         else:
-            equal = draw is not unequal
-            found = stats.ttest_ind(sample.group, sample.against, equal_var=equal, alternative="greater")
-        theirs += found.pvalue <= ALPHA
-    return ours, theirs
+            found = stats.ttest_ind(sample.group, sample.against, equal_var=False, alternative="greater")
+        holds = judged.low <= shift <= judged.high
+        seen += [
+            judged.verdict == "supported",
+            judged.verdict == "contradicted",
+            holds,
+            found.pvalue <= ALPHA,
+        ]
+    return Tally(*map(float, seen / count))
 
 
 def false_positives(draw: Draw, test: Test, what: str, aim: bool, name: str, count: int) -> dict[str, Any]:
     """Share of null simulations in which `greater` was supported."""
-    ours, theirs = supported(draw, test, 0.0, count)
+    tally = simulated(draw, test, 0.0, count)
     return _row(
         name,
-        f"{what}, {test}: share of {count} null simulations supported at alpha {ALPHA}; "
-        f"a t-test rejected {theirs / count:.3f}",
-        ours / count,
+        f"{what}, {test}: share of {count} null simulations supported at alpha {ALPHA} "
+        f"({tally.contradicted:.3f} contradicted); a t-test rejected {tally.t_test:.3f}",
+        tally.supported,
         ALPHA,
         "nominal",
         count,
-        target="0.03 to 0.07" if aim else "none: the test's assumption does not hold",
-        met=0.03 <= ours / count <= 0.07 if aim else None,
+        target="0.03 to 0.07" if aim else "none: the test's null does not hold",
+        met=0.03 <= tally.supported <= 0.07 if aim else None,
+    )
+
+
+def coverage(draw: Draw, test: Test, what: str, aim: bool, name: str, count: int) -> dict[str, Any]:
+    """Share of simulations in which the interval beside the verdict held the true difference.
+
+    Moving all values of a side moves its interval as far, so one true difference stands for all.
+    """
+    tally = simulated(draw, test, 0.0, count)
+    return _row(
+        name,
+        f"{what}, {test}: share of {count} intervals of 90% that hold the true difference",
+        tally.covered,
+        1 - 2 * ALPHA,
+        "nominal",
+        count,
+        target="0.86 to 0.94" if aim else "none: the test's null does not hold",
+        met=0.86 <= tally.covered <= 0.94 if aim else None,
     )
 
 
 def family(name: str, count: int) -> dict[str, Any]:
     """Share of null simulations of three hypotheses in which any was supported."""
-    hits = 0
+    hits, draw = 0, between(_normal)
     for number in range(count):
-        samples = [normal(np.random.default_rng((SEED, number, 7, n)), 0.0) for n in range(3)]
+        samples = [draw(np.random.default_rng((SEED, number, 7, n)), 0.0) for n in range(3)]
         tests = [
             invert(sample, "permutation", np.random.default_rng((SEED, number, 8, n)))
             for n, sample in enumerate(samples)
@@ -134,12 +195,12 @@ def family(name: str, count: int) -> dict[str, Any]:
 
 def power(draw: Draw, test: Test, what: str, shift: float, name: str, count: int) -> dict[str, Any]:
     """Share of simulations with an effect in which `greater` was supported."""
-    ours, theirs = supported(draw, test, shift, count)
+    tally = simulated(draw, test, shift, count)
     return _row(
         name,
         f"{what}, {test}: share of {count} simulations supported where the means differ by {shift:g} spreads",
-        ours / count,
-        theirs / count,
+        tally.supported,
+        tally.t_test,
         f"t-test, scipy {importlib.metadata.version('scipy')}",
         count,
         target="reported",
@@ -158,56 +219,65 @@ def _row(
     target: str,
     met: bool | None,
 ) -> dict[str, Any]:
-    return {
-        "id": identifier,
-        "what": what,
-        "value": value,
-        "sd": math.sqrt(value * (1 - value) / count),
-        "n": count,
-        "unit": "1",
-        "baseline": baseline,
-        "baseline_version": baseline_version,
-        "target": target,
-        "met": met,
-        "machine": f"{platform.machine()}, 1 thread, {platform.system()}",
-        "versions": {name: importlib.metadata.version(name) for name in ("atlas-host", "numpy", "scipy")},
-        "date": datetime.now(timezone.utc).date().isoformat(),
-    }
+    return result_row(
+        identifier,
+        what,
+        value,
+        sd=math.sqrt(value * (1 - value) / count),
+        n=count,
+        unit="1",
+        baseline=baseline,
+        baseline_version=baseline_version,
+        target=target,
+        met=met,
+        packages=("atlas-host", "numpy", "scipy"),
+    )
 
 
-def _rows() -> dict[str, Callable[[str, int], dict[str, Any]]]:
-    fpr, rows = "hypotheses.false_positives", {}
-    between, within = "12 slices against 9", "12 pairs"
-    for key, draw, test, what, aim in (
-        ("between.permutation", normal, "permutation", f"{between}, normal", True),
-        ("between.permutation.skewed", skewed, "permutation", f"{between}, log-normal", True),
-        ("between.permutation.unequal", unequal, "permutation", f"{between}, spreads 1 and 3", False),
-        ("between.bootstrap", normal, "bootstrap", f"{between}, normal", True),
-        ("between.bootstrap.skewed", skewed, "bootstrap", f"{between}, log-normal", True),
-        ("between.bootstrap.unequal", unequal, "bootstrap", f"{between}, spreads 1 and 3", True),
-        ("pairs.permutation", pairs, "permutation", within, True),
-        ("pairs.bootstrap", pairs, "bootstrap", within, True),
-    ):
-        rows[f"{fpr}.{key}"] = functools.partial(false_positives, draw, test, what, aim)
+def _designs() -> Iterator[tuple[str, Draw, Test, str, bool]]:
+    """Yield key, experiments, test, both in words, and whether the test's null is theirs."""
+    noises = (("normal", _normal, "normal"), ("log_normal", _log_normal, "log-normal"), ("t3", _heavy, "t3"))
+    for key, draw, name in noises:
+        yield f"between.permutation.{key}", between(draw), "permutation", f"12 slices against 9, {name}", True
+    for key, draw, name in noises[:2]:
+        for group, against in ((1, 3), (3, 1)):
+            end = f"spreads_{group}_{against}"
+            yield (
+                f"between.permutation.{end}" if draw is _normal else f"between.permutation.{key}.{end}",
+                between(draw, (group, against)),
+                "permutation",
+                f"12 slices against 9, {name}, spreads {group} and {against}",
+                draw is _normal,
+            )
+    tests: tuple[tuple[Test, int], ...] = (("permutation", 12), ("bootstrap", 20))
+    for test, count in tests:
+        for key, draw, name in noises:
+            yield f"pairs.{test}.{key}", pairs(draw, count), test, f"{count} pairs, {name}", True
+        what = f"{count} pairs whose differences are log-normal"
+        yield f"pairs.{test}.skewed", one_sided(_log_normal, count), test, what, False
+
+
+def _repeated(measure: Row, times: int, name: str, count: int) -> dict[str, Any]:
+    return measure(name, times * count)
+
+
+def _rows() -> dict[str, Row]:
+    rows: dict[str, Row] = {}
+    for key, draw, test, what, aim in _designs():
+        for kind, measure in (("false_positives", false_positives), ("coverage", coverage)):
+            rows[f"hypotheses.{kind}.{key}"] = functools.partial(
+                _repeated,
+                functools.partial(measure, draw, test, what, aim),
+                CLOSE if key == "between.permutation.spreads_1_3" else 1,
+            )
     rows["hypotheses.false_positives.holm3"] = family
-    for shift in (0.5, 1.0, 1.5):
-        key = f"hypotheses.power.between.{shift:g}"
-        rows[key] = functools.partial(power, normal, "permutation", f"{between}, normal", shift)
-        key = f"hypotheses.power.pairs.{shift:g}"
-        rows[key] = functools.partial(power, pairs, "permutation", within, shift)
+    for key, draw, test, what, aim in _designs():
+        for shift in (0.5, 1.0, 1.5) if aim and "spreads" not in key else ():
+            rows[f"hypotheses.power.{key}.{shift:g}"] = functools.partial(power, draw, test, what, shift)
     return rows
 
 
 ROWS = _rows()
-
-
-def write(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Write rows, those of the same id replaced, the others kept."""
-    kept = json.loads(path.read_text("utf-8")) if path.is_file() else []
-    fresh = {row["id"]: row for row in rows}
-    merged = [fresh.pop(row["id"], row) for row in kept] + list(fresh.values())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(merged, indent=2) + "\n", "utf-8")
 
 
 if __name__ == "__main__":
