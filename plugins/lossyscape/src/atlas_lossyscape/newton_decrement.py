@@ -60,7 +60,7 @@ class VerifiedDrop:
     Attributes:
         value: `g.s - s^T H s / 2` at the step s, the sum of `(g.y_i / theta_i) y_i`.
         bound: The largest drop in Y is within it of `value`.
-        unmet: |g - H s| / |g|: what of the gradient the step leaves, in and beyond Y.
+        unmet: |g - H s| / |g|: norm of the model's gradient after the step, in and beyond Y.
     """
 
     value: float

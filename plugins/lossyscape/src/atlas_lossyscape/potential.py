@@ -207,7 +207,8 @@ def _record(finished: Finished, key: str, floors: _Floors) -> None:
         "residual_bound",
         num_matvecs=floors.num_matvecs,
         note="largest drop of the quadratic model in the span of all positive Ritz vectors, by a product "
-        f"of its own; the step leaves {drop.unmet:.3g} of the gradient; of a convex model a lower bound",
+        f"of its own; after it the model's gradient is {drop.unmet:.3g} times |g|; of a convex model a "
+        "lower bound",
     )
     reached = "the gradient vanished" if descent.reached else "the budget ran out, so that more may be left"
     record(

@@ -21,7 +21,7 @@ POTENTIAL = TableSchema(
         Column("newton_high", "number", "At the lower end.", unit="nat"),
         Column("newton_krylov", "number", "Over all positive Ritz pairs, by a product.", unit="nat"),
         Column("krylov_bound", "number", "The largest drop there lies within it of that.", unit="nat"),
-        Column("krylov_unmet", "number", "Part of |g| that its step leaves."),
+        Column("krylov_unmet", "number", "Norm of the model's gradient after its step, of |g|."),
         Column("newton_step", "number", "Length of the Newton step over certified pairs."),
         Column("share_certified", "number", "Part of |g|^2 along certified positive pairs."),
         Column("share_negative", "number", "Part along Ritz pairs that are not positive."),

@@ -36,9 +36,10 @@ def render(view: RunView, step: str) -> Fragment:
 
 def _term(term: Term) -> str:
     states = f" ({' / '.join(term.states)})" if term.states else ""
+    status = term.status.replace("`", "")
     return (
         f"<p><b>{escape(term.term)}</b>{escape(states)}: {escape(term.plain)} "
-        f"<i>Status: {escape(term.status)}.</i></p>"
+        f"<i>Status: {escape(status)}.</i></p>"
     )
 
 
