@@ -84,6 +84,6 @@ def step_figures(view: RunView, step: str) -> Iterator[StepFigure]:
         yield figure("steps", caption, partial(draw_steps, tables["snapshots"]))
     caption = (
         "Loss terms before their weight, on the batch of the step (blue, left; further trainings grey), and "
-        "the norm of the weighted gradient (orange, right, logarithmic)."
+        "the norm of the weighted gradient (orange, right, logarithmic, one scale for all)."
     )
     yield figure("curves", caption, partial(draw_curves, tables["curves"]))

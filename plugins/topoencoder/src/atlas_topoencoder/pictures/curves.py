@@ -15,7 +15,8 @@ _COLUMNS = 4
 def draw_curves(rows: Sequence[Row], *, kind: str = "svg") -> bytes:
     """Draw each term in a panel of its own: its value, and in orange the norm of its weighted gradient.
 
-    Trainings after the first are drawn pale behind it.
+    The norms have one scale in all panels, so that terms can be compared. Trainings after the first are
+    drawn pale behind it.
 
     Args:
         rows: Rows of the table `curves`.
@@ -26,6 +27,12 @@ def draw_curves(rows: Sequence[Row], *, kind: str = "svg") -> bytes:
 
     terms = list(dict.fromkeys(row["term"] for row in rows))
     lines = math.ceil(len(terms) / _COLUMNS)
+    lengths = [abs(r["weight"]) * r["gradient_norm"] for r in rows if r["gradient_norm"]]
+    decades = (
+        (10.0 ** math.floor(math.log10(min(lengths))), 10.0 ** math.ceil(math.log10(max(lengths))))
+        if lengths
+        else (0.1, 1.0)
+    )
     repetitions = sorted({row["repetition"] for row in rows}, reverse=True)
     with style():
         figure = Figure(figsize=(2.55 * min(_COLUMNS, len(terms)), 0.5 + 1.75 * lines), layout="constrained")
@@ -46,6 +53,7 @@ def draw_curves(rows: Sequence[Row], *, kind: str = "svg") -> bytes:
                     *zip(*norms, strict=True), color="#d55e00", linewidth=0.9, marker=".", markersize=4
                 )
                 beside.set_yscale("log")
+                beside.set_ylim(decades)
                 beside.yaxis.set_minor_formatter(NullFormatter())
                 beside.tick_params(colors="#d55e00", labelsize=7)
                 beside.spines["right"].set_visible(False)
