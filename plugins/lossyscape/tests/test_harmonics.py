@@ -14,6 +14,7 @@ from atlas_lossyscape.harmonics.network import eigenpairs, hessian
 from atlas_lossyscape.harmonics.signals import (
     Observed,
     autoregression,
+    component,
     from_repeats,
     from_windows,
     matrix_pencil,
@@ -141,6 +142,12 @@ def test_a_pencil_reads_the_frequency_and_damping_of_a_simulated_quadratic():
         # The signal is exactly two exponentials; what is left is rounding.
         expected = mode(BALL, value)
         assert matrix_pencil(np.array(x)) == pytest.approx((expected.frequency, expected.damping), rel=1e-6)
+
+
+def test_a_component_is_the_complex_amplitude_of_a_cosine():
+    omega = 2 * np.pi / 12
+    found = component(3 * np.cos(omega * np.arange(36) + 0.4) + 5, omega)
+    assert found == pytest.approx(3 * np.exp(0.4j), rel=1e-12)
 
 
 def test_an_autoregression_under_noise_finds_frequency_and_damping_within_their_errors():
