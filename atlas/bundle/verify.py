@@ -14,6 +14,7 @@ from atlas.bundle.findings import Digest, Finding
 from atlas.bundle.fixity import check_bag, digest_all
 from atlas.bundle.opening import BAGIT, PAYLOAD, unpacked
 from atlas.bundle.order import check_order, check_seeds, check_shapes
+from atlas.bundle.statements import MANIFEST, NOT_PROVEN, proven_by, remarks, unsealed
 from atlas.errors import AtlasError, BadInput, IntegrityBroken
 from atlas.record import JOURNAL, Head, RunView, parse_journal, spelled
 from atlas.run.paths import place
@@ -21,20 +22,8 @@ from atlas.tables import TableSchema, read_csv
 
 __all__ = ["Finding", "VerifyReport", "verify"]
 
-_DERIVED = (
-    *("CITATION.cff", "README.md", "datapackage.json", "drafts", "handouts", "logs", "orphans"),
-    *("report.html", "ro-crate-metadata.json", "workbook"),
-)
-_MANIFEST = "manifest.resolved.yaml"
 _DEEPEST = 8
 """Records that link records that link records: deeper than this is no honest bundle."""
-
-_NOT_PROVEN = (
-    "when anything happened: the times are those of the operator's own clock",
-    "that no trial was made in private before, or beside, this run",
-    "who wrote a text: an author's name is what was typed",
-    "that the numbers are right: for that, `atlas reproduce` measures again",
-)
 
 
 @frozen
@@ -59,7 +48,7 @@ class VerifyReport:
     notes: tuple[str, ...] = ()
     unsealed: tuple[str, ...] = ()
     proven: tuple[str, ...] = ()
-    not_proven: tuple[str, ...] = _NOT_PROVEN
+    not_proven: tuple[str, ...] = NOT_PROVEN
 
     @property
     def ok(self) -> bool:
@@ -121,7 +110,7 @@ def _verify(root: Path, subject: str, expected: Head | None) -> VerifyReport:
     except AtlasError as error:
         return VerifyReport(subject, findings=(*findings, Finding(error.where or JOURNAL, error.what)))
     found = list(_check_record(view, digests, depth=0))
-    proven = [] if found else list(_proven(view))
+    proven = [] if found else list(proven_by(view))
     findings += found
     if is_bag and not findings:
         proven.insert(0, "the bundle arrived as it was packed: every file fits the bag's manifests")
@@ -144,8 +133,8 @@ def _verify(root: Path, subject: str, expected: Head | None) -> VerifyReport:
         view.run_id,
         view.head,
         tuple(sorted(set(findings), key=lambda f: (f.file, f.what))),
-        (*notes, *_notes(view)),
-        tuple(_unsealed(view, digests)),
+        (*notes, *remarks(view)),
+        tuple(unsealed(view, digests)),
         tuple(proven),
     )
 
@@ -175,7 +164,7 @@ def _check_record(view: RunView, digests: Mapping[str, Digest], *, depth: int) -
     for finding in _check_files(view, digests):
         broken.add(finding.file)
         yield finding
-    if _MANIFEST in view.artifacts and _MANIFEST not in broken:
+    if MANIFEST in view.artifacts and MANIFEST not in broken:
         yield from _check_manifest(view)
     yield from _check_tables(view, broken)
     for event in view.of("record-linked"):
@@ -202,7 +191,7 @@ def _check_manifest(view: RunView) -> Iterator[Finding]:
     except (yaml.YAMLError, ValueError, RecursionError):
         readable = False
     if not readable:
-        yield Finding(_MANIFEST, "not a manifest: expected one YAML mapping")
+        yield Finding(MANIFEST, "not a manifest: expected one YAML mapping")
         return
     yield from (item for item in check_seeds(view) if isinstance(item, Finding))
     declared = view.last("declared")
@@ -264,57 +253,3 @@ def _against(view: RunView, expected: Head | None) -> str | None:
     if expected.length == 0 or view.head_after(view.events[expected.length - 1]) != expected:
         return f"the record was rewritten: its line {expected.length} is not the one that the head names"
     return None
-
-
-def _proven(view: RunView) -> Iterator[str]:
-    files, lines = len(view.artifacts), view.head.length
-    yield f"fixity: {files} sealed files are, byte for byte, what the journal sealed"
-    yield f"order: the journal is one unbroken chain of {lines} lines, and their order is one the host allows"
-    first = next(view.of("step-started"), None)
-    for state in view.gates.values():
-        passed = state.answered or state.skipped
-        if passed is not None and first is not None and passed.seq < first.seq:
-            how = "sealed" if state.answered else "skipped"
-            lines_apart = f"line {passed.seq + 1} before line {first.seq + 1}"
-            yield f"order: {state.id} was {how} before the first step started ({lines_apart})"
-    yield from (f"seeds: {item}" for item in dict.fromkeys(check_seeds(view)) if isinstance(item, str))
-    declared, judged = view.last("declared"), view.last("hypotheses-judged")
-    if judged is not None and declared is not None and first is not None:
-        apart = f"line {declared.seq + 1} before line {first.seq + 1}"
-        yield f"hypotheses: declared before the first step started ({apart}), judged at line {judged.seq + 1}"
-    for event in view.of("record-linked"):
-        yield f"links: the copy of {event.data['record']} is the record that was linked"
-
-
-def _notes(view: RunView) -> Iterator[str]:
-    finished = view.last("finished")
-    if finished is not None:
-        yield (
-            f"the journal says Tier {finished.data['tier']}; `atlas tier` computes it again, "
-            "which needs the plugin of the governance policy"
-        )
-    else:
-        yield f"the run is {view.state}: it has no tier yet"
-    if _MANIFEST not in view.artifacts:
-        yield "it was collected by hand: how it came about only its author can say"
-    elif not view.governed:
-        yield "the run is not governed: nobody had to say first what they expected"
-    elif not any(g.opened.data["stage"] == "measure" for g in view.gates.values()) and any(
-        view.of("step-started")
-    ):
-        yield "no gate stood before the measurement"
-    for event in view.of("gate-skipped"):
-        yield f"{event.data['gate']} was skipped by {event.data['author']}: {event.data['reason']}"
-    for event in view.of("override-signed"):
-        yield f"{event.data.get('gate')} was sealed over problems, signed by {event.data.get('author')}"
-    back = sum(1 for event in view.events if "clock_back_ms" in event.data)
-    if back:
-        yield f"the clock went back {back} time(s); the journal's order is not affected"
-
-
-def _unsealed(view: RunView, digests: Mapping[str, Digest]) -> Iterator[str]:
-    linked = tuple(f"{event.data['folder']}/" for event in view.of("record-linked"))
-    for path in digests:
-        known = path == JOURNAL or path in view.artifacts or path.startswith((*linked, "."))
-        if not known and path.partition("/")[0] not in _DERIVED:
-            yield path
