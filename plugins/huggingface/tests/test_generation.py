@@ -14,10 +14,14 @@ from atlas.randomness import RandomStreams
 ASKED = {"chat": True, "max_new_tokens": 5, "temperature": 0.0, "random": RandomStreams(1)}
 
 
-def test_greedy_tokens_are_the_likeliest_of_the_models_own_logits(folder, save_tiny, opened):
+@pytest.mark.parametrize("form", ["folder", "gguf"])
+def test_greedy_tokens_are_the_likeliest_of_the_models_own_logits(
+    folder, tmp_path, save_tiny, save_gguf, opened, form
+):
     # Oracle: the target's logits of the whole text so far, without a cache.
-    target = opened(save_tiny(folder, "llama"))
-    (batch,) = target.batches([StimulusItem("x", "cold air holds")], batch_size=1, max_tokens=None)
+    target = opened(save_tiny(folder, "llama") if form == "folder" else save_gguf(tmp_path / "tiny.gguf"))
+    prompt = "cold air holds" if form == "folder" else "the the"
+    (batch,) = target.batches([StimulusItem("x", prompt)], batch_size=1, max_tokens=None)
     ids = batch.inputs["input_ids"]
     for _ in range(5):
         logits = target.module(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0, -1]
@@ -25,7 +29,7 @@ def test_greedy_tokens_are_the_likeliest_of_the_models_own_logits(folder, save_t
         if ids[0, -1] == 2:
             break
 
-    made = target.generate("cold air holds", **ASKED)
+    made = target.generate(prompt, **ASKED)
 
     assert list(made.tokens) == ids[0, batch.inputs["input_ids"].shape[1] :].tolist()
 
