@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import torch
+from torch.overrides import TorchFunctionMode
 
 from atlas.contracts import Batch, StimulusItem
 from atlas.errors import BadInput
@@ -19,13 +21,24 @@ from atlas_topoencoder.outputs import ModelOutputs
 __all__ = ["TrainedTarget"]
 
 
+class _Live(TorchFunctionMode):
+    """Lets gradients through where training stops them."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Return a tensor that is to be detached as it is."""
+        return args[0] if func is torch.Tensor.detach else func(*args, **(kwargs or {}))
+
+
 class TrainedTarget:
     """A checkpoint, its data and an objective.
 
     The loss of a batch is the objective on it, times its examples, so that terms that average over
     examples are averaged over all. Terms of a batch as a whole, such as `diversity`, are averages over
     the micro-batches. Charts and codes are chosen anew at every evaluation; the loss is
-    smooth wherever no choice changes.
+    smooth wherever no choice changes. Gradients are not stopped where training stops them: what has a
+    curvature is the loss, and not the field that training follows.
 
     Args:
         checkpoint: Opened.
@@ -90,16 +103,17 @@ class TrainedTarget:
         """Return the objective on a batch, each term with its value."""
         model = self._checkpoint.model
         x = batch.inputs["x"].to(next(model.parameters()).dtype)
-        encoding, decoding = model(x)
-        outputs = ModelOutputs(
-            x=x,
-            encoding=encoding,
-            decoding=decoding,
-            model=model,
-            labels=batch.inputs.get("labels"),
-            companions=self._checkpoint.companions,
-        )
-        return self._objective({SLOT: outputs})
+        with _Live():
+            encoding, decoding = model(x)
+            outputs = ModelOutputs(
+                x=x,
+                encoding=encoding,
+                decoding=decoding,
+                model=model,
+                labels=batch.inputs.get("labels"),
+                companions=self._checkpoint.companions,
+            )
+            return self._objective({SLOT: outputs})
 
     def loss_sum(self, batch: Batch) -> torch.Tensor:
         """Return the objective on the batch, times its examples."""
