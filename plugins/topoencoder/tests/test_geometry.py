@@ -177,3 +177,14 @@ def test_closed_gradients_are_those_of_autograd_and_have_gradients_themselves() 
     inputs = tuple(one.requires_grad_() for one in (x, y, shared))
     assert torch.autograd.gradcheck(chain, inputs)
     assert torch.autograd.gradgradcheck(chain, inputs)
+
+
+def test_closed_gradients_are_the_same_with_a_graph_where_a_complement_comes_from_its_point() -> None:
+    """What `gradgradcheck` cannot see: it compares a gradient that has a graph with its own differences."""
+    v, other = ball(1.0, 25, count=3, dimensions=3).requires_grad_(), ball(1.2, 26, count=3, dimensions=3)
+    placed = points.exp0(v, max_radius=3.0)
+    summed = points.minus(points.point(other), points.plus(placed, points.point(placed.z)))
+    loss = summed.z.square().sum() + summed.complement.sum()
+    (plain,) = torch.autograd.grad(loss, v, retain_graph=True)
+    (graphed,) = torch.autograd.grad(loss, v, create_graph=True)
+    assert torch.allclose(graphed, plain, rtol=1e-12)

@@ -151,10 +151,6 @@ def test_the_pictures_are_written_as_files_and_into_the_report(done: Atlas, tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(
-    strict=False,
-    reason="the check of Python backward functions compares gradients across changes of code and refuses",
-)
 def test_the_curvature_of_a_trained_model_is_measured_term_by_term(done: Atlas, tmp_path: Path) -> None:
     atlas = Atlas(tmp_path, {})
     checkpoint = done.runs()[0] / "raw/train/checkpoint0.safetensors"

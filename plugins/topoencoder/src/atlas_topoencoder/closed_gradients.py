@@ -19,10 +19,15 @@ Pair = tuple[torch.Tensor, torch.Tensor]
 def _by_autograd(
     operation: Callable[..., Pair], inputs: tuple[torch.Tensor, ...], gradients: tuple[torch.Tensor, ...]
 ) -> list[torch.Tensor | None]:
-    """Return the gradients of the inputs with a graph of their own; None where none is wanted."""
-    wanted = [one for one in inputs if one.requires_grad]
-    found = iter(torch.autograd.grad(operation(*inputs), wanted, gradients, create_graph=True))
-    return [next(found) if one.requires_grad else None for one in inputs]
+    """Return the gradients of the inputs with a graph of their own; None where none is wanted.
+
+    Each input is taken by another name: a complement may have been computed from its point, and the point's
+    gradient must not go round by it, since the complement's own gradient does.
+    """
+    named = [one.view_as(one) for one in inputs]
+    wanted = [one for one in named if one.requires_grad]
+    found = iter(torch.autograd.grad(operation(*named), wanted, gradients, create_graph=True))
+    return [next(found) if one.requires_grad else None for one in named]
 
 
 def _exp0(v: torch.Tensor) -> Pair:
