@@ -65,8 +65,8 @@ targets:
   codes: {use: topoencoder, path: checkpoint0.safetensors, data: {use: moons, count: 200}, loss: {vq: 1.0}}
 stimulus: {use: examples, count: 40}
 steps:
-  - {id: whole, use: pyhessian, target: whole, params: {top_k: 1, trace: {max_probes: 4}}}
-  - {id: codes, use: pyhessian, target: codes, params: {top_k: 1, trace: {max_probes: 4}}}
+  - {id: whole, use: pyhessian, target: whole, params: {dtype: float64, top_k: 1, trace: {max_probes: 4}}}
+  - {id: codes, use: pyhessian, target: codes, params: {dtype: float64, top_k: 1, trace: {max_probes: 4}}}
 """
 
 

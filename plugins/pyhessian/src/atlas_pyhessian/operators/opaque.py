@@ -95,7 +95,8 @@ def require_whole_product(
         raise BadInput(
             f"a Hessian product differs by {gap / scale:.1%} from the change of the gradient: curvature is "
             f"lost where the backward of {' or '.join(map(_named, functions))} leaves the graph",
-            fix=_FIX,
+            fix=f"{_FIX}; if the loss jumps where a choice within it changes, `dtype: float64` takes a "
+            "shorter step",
         )
 
 
