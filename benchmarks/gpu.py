@@ -20,13 +20,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import torch
+from rows import RESULTS, result_row, write
 
-RESULTS = Path(__file__).resolve().parent / "results"
 SEED = 7
 TOLERANCE = 1e-3
 BASIS = 24
@@ -235,22 +234,10 @@ def library_top5(shape: str, items: int, tokens: int) -> dict[str, Any]:
 
 
 def _row(identifier: str, what: str, value: float, baseline: float | None, **others: Any) -> dict[str, Any]:
-    return {
-        "id": identifier,
-        "what": what,
-        "value": value,
-        "sd": None,
-        "n": 1,
-        "unit": "s",
-        "baseline": baseline,
-        "baseline_version": None,
-        "target": "",
-        "met": None,
-        "machine": f"{torch.cuda.get_device_name()}, {platform.system()}",
-        "versions": {name: importlib.metadata.version(name) for name in ("torch", "transformers")},
-        "date": datetime.now(timezone.utc).date().isoformat(),
-        **others,
-    }
+    given: dict[str, Any] = {"unit": "s", "target": "", "met": None, **others}
+    machine = f"{torch.cuda.get_device_name()}, {platform.system()}"
+    packages = ("torch", "transformers")
+    return result_row(identifier, what, value, baseline=baseline, machine=machine, packages=packages, **given)
 
 
 def h200_top5(quick: bool) -> list[dict[str, Any]]:
@@ -428,15 +415,6 @@ ROWS: Mapping[str, Callable[[bool], list[dict[str, Any]]]] = {
     "curvature.h200_whole": whole,
     "curvature.two_gpus": two_gpus,
 }
-
-
-def write(rows: list[dict[str, Any]], path: Path) -> None:
-    """Write rows, those of the same id replaced, the others kept."""
-    kept = json.loads(path.read_text("utf-8")) if path.is_file() else []
-    fresh = {row["id"]: row for row in rows}
-    merged = [fresh.pop(row["id"], row) for row in kept] + list(fresh.values())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(merged, indent=2) + "\n", "utf-8")
 
 
 if __name__ == "__main__":
