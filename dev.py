@@ -1,7 +1,8 @@
 """Makes the development environment once, then runs the quickstart or the checks inside it.
 
 python dev.py run     the quickstart: a real model's curvature, manifests/quickstart.yaml
-python dev.py test    the whole test suite (further arguments go to pytest)
+python dev.py test    the test suite, but for the slow tests (further arguments go to pytest)
+python dev.py slow    the tests that take more than ten seconds each; CI runs them too
 python dev.py lint    style, types and import contracts
 """
 
@@ -63,7 +64,7 @@ def lint() -> int:
 
 def main(action: str = "", *rest: str) -> int:
     """Carry out one action and return its exit code."""
-    if action not in ("run", "test", "lint"):
+    if action not in ("run", "test", "slow", "lint"):
         print(__doc__)
         return 2
     install()
@@ -72,7 +73,8 @@ def main(action: str = "", *rest: str) -> int:
     if action == "lint":
         return lint()
     processes = min(os.cpu_count() or 1, MOST_PROCESSES)
-    return run("pytest", f"--numprocesses={processes}", "--dist=loadfile", *rest)
+    chosen = "slow" if action == "slow" else "not slow"
+    return run("pytest", f"--numprocesses={processes}", "--dist=loadfile", "-m", chosen, *rest)
 
 
 if __name__ == "__main__":

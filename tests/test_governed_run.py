@@ -215,6 +215,7 @@ def test_the_step_sees_its_declared_inputs_and_nothing_else(desk: Atlas) -> None
     }
 
 
+@pytest.mark.slow
 def test_the_seed_of_a_governed_run_is_bound_to_read_0(desk: Atlas) -> None:
     run, other = _start(desk), _start(desk)
     for name in (run, other):
@@ -263,6 +264,7 @@ def test_an_amendment_that_a_model_would_be_given_is_checked_and_comes_before_th
     assert "was handed out for step synthesis" in late.err
 
 
+@pytest.mark.slow
 def test_the_bundle_of_a_run_verifies_and_an_edited_read_does_not(desk: Atlas) -> None:
     run = _start(desk)
     _finish(desk, run)

@@ -294,6 +294,7 @@ def test_a_cyclic_rate_pumps_the_network_as_floquet_says_with_its_peak_near_twic
     assert rate_peak(rows).frequency == pytest.approx(2 * mode(ball, pairs.values[2]).frequency, rel=0.02)
 
 
+@pytest.mark.slow
 def test_the_shipped_manifest_compares_every_leg(atlas):
     outcome = atlas("run", str(Path(__file__).parents[3] / "manifests" / "harmonics.yaml"))
     assert outcome.code == 0, outcome.err

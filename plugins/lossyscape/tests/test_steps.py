@@ -14,6 +14,8 @@ from atlas_lossyscape.vocabulary import find_term
 
 from atlas.testing import Atlas
 
+pytestmark = pytest.mark.slow  # models, processes and their imports: half a minute for the module
+
 TEXTS = ["A cat sat on a mat.", "Rain fell all day.", "The sun rose late.", "No bird sang then."]
 
 
@@ -177,7 +179,6 @@ def _record(desk: Atlas) -> str:
     return desk.runs()[0].name
 
 
-@pytest.mark.slow
 def test_in_a_governed_run_interpretation_waits_for_read_1_and_the_call_stays_blank(tmp_path, tiny_model):
     desk = Atlas(tmp_path, {"EDITOR": "", "VISUAL": ""})
     desk.write("registry.yaml", "registry: 1\n")

@@ -105,6 +105,7 @@ def test_a_block_has_no_blocks_of_its_own():
     assert (own.blocks, own.along, own.density) == (None, (), None)
 
 
+@pytest.mark.slow
 def test_a_step_measures_blocks_beside_the_whole(problem_and_hessian):
     problem, _ = problem_and_hessian("gpt2")
     context = RecordingContext(ProblemTarget(problem), fill(OFFER["params"], {"blocks": "layers"}))

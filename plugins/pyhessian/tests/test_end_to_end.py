@@ -76,6 +76,7 @@ def run(folder: Path, manifest: str) -> tuple[Atlas, str]:
     return atlas, atlas.runs()[-1].name
 
 
+@pytest.mark.slow
 def test_a_run_measures_blocks_and_directions_and_draws_them(checkpoints: Path) -> None:
     atlas, name = run(checkpoints, LONE)
     tables = atlas.view(name).tables("curvature")
@@ -92,6 +93,7 @@ def test_a_run_measures_blocks_and_directions_and_draws_them(checkpoints: Path) 
     assert page.count("data:image/svg+xml") == len(stems)
 
 
+@pytest.mark.slow
 def test_a_run_over_a_series_has_its_table_and_its_pictures(checkpoints: Path) -> None:
     atlas, name = run(checkpoints, SERIES)
     rows = atlas.view(name).tables("curvature")["series"]

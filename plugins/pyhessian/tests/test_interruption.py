@@ -68,6 +68,7 @@ def sealed(root: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (root / "raw/curvature").glob("*.csv")}
 
 
+@pytest.mark.slow
 def test_a_step_killed_at_four_places_seals_the_bytes_of_one_left_alone(tmp_path: Path) -> None:
     """Killed in Lanczos, in the trace with the host, between slices, and in the next Lanczos."""
     atlas = Atlas(tmp_path, {"PYTHONPATH": str(CLINIC)})
@@ -98,6 +99,7 @@ def test_a_step_killed_at_four_places_seals_the_bytes_of_one_left_alone(tmp_path
     assert "products of Lanczos, with" in checked[0]["detail"]
 
 
+@pytest.mark.slow
 def test_a_spoilt_state_is_journaled_and_the_slice_measured_anew(tmp_path: Path) -> None:
     atlas = Atlas(tmp_path, {"PYTHONPATH": str(CLINIC)})
     atlas.write(

