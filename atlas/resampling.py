@@ -76,7 +76,7 @@ def redrawn(differences: Any, generator: np.random.Generator) -> Turns:
 
 
 def relabelled(group: Any, against: Any, generator: np.random.Generator, tie: float) -> Turns:
-    """Exchange the labels of two independent sides, `[n]` and `[m]`; studentised differences are compared.
+    """Exchange the labels of two independent sides, `[n]` and `[m]`; Welch's t is compared, as a deviate.
 
     Differences below `tie` are rounding.
     """
@@ -112,10 +112,10 @@ def _labels(first: int, second: int, generator: np.random.Generator) -> tuple[An
 def _turns(labels: Any, residuals: Any, first: int) -> tuple[Any, Any]:
     """Return the first and the last turning point of each relabelling.
 
-    At the null difference `effect + error * u` the data's statistic is -u, and a relabelling's is linear in
-    u over the root of a square in u. Of sides of like size they cross once, else rarely more often. Turning
-    points are bracketed on a grid and bisected; of two within one cell of the grid, half a standard error
-    wide near the effect, neither is seen.
+    At the null difference `effect + error * u` the data's t is -u, and a relabelling's is linear in u over
+    the root of a square in u; their deviates are compared. Mostly they cross once. Turning points are
+    bracketed on a grid and bisected; of two within one cell of the grid, half a standard error wide near the
+    effect, neither is seen.
 
     Args:
         labels: 1 for the group, `[N, n + m]`; none is the data's own.
@@ -130,15 +130,19 @@ def _turns(labels: Any, residuals: Any, first: int) -> tuple[Any, Any]:
     sums = labels @ features
     inside, outside = (sums / first).T, ((features.sum(axis=0) - sums) / second).T
     slope, offset = inside[0] - outside[0], inside[1] - outside[1]
-    sides = ((inside, first - 1), (outside, second - 1))
-    constant = sum((side[3] - side[1] ** 2) / free for side, free in sides)
-    linear = sum(-2 * (side[2] - side[0] * side[1]) / free for side, free in sides)
-    square = sum((side[0] - side[0] ** 2) / free for side, free in sides)
+    free = (first - 1, second - 1)
+    quadratics = [
+        ((side[3] - side[1] ** 2) / f, -2 * (side[2] - side[0] * side[1]) / f, (side[0] - side[0] ** 2) / f)
+        for side, f in zip((inside, outside), free, strict=True)
+    ]
+    squares = (residuals[:first] @ residuals[:first], residuals[first:] @ residuals[first:])
+    own_errors = (squares[0] / (first * free[0]), squares[1] / (second * free[1]))
 
     def ahead(u: Any, of: Any = slice(None)) -> Any:
-        """Return by how much the data's statistic exceeds a relabelling's."""
-        variance = np.maximum(constant[of] + (linear[of] + square[of] * u) * u, _TIE)
-        return -u - (offset[of] - slope[of] * u) / np.sqrt(variance)
+        """Return by how much the data's score exceeds a relabelling's."""
+        errors = [np.maximum(c[of] + (b[of] + a[of] * u) * u, _TIE) for c, b, a in quadratics]
+        relabelled = (offset[of] - slope[of] * u) / np.sqrt(errors[0] + errors[1])
+        return _score(-u, own_errors, free) - _score(relabelled, errors, free)
 
     half = np.concatenate([np.arange(0.5, 10, 0.5), np.geomspace(10, 1e6, 16)])
     grid = np.concatenate([-half[::-1], [0.0], half])
@@ -154,6 +158,21 @@ def _turns(labels: Any, residuals: Any, first: int) -> tuple[Any, Any]:
     beyond = np.minimum(far[again] + 1, len(grid) - 1)
     last_turn[again] = _bisected(ahead, grid[far[again]], grid[beyond], again)
     return first_turn, last_turn
+
+
+def _score(t: Any, errors: Any, free: tuple[int, int]) -> Any:
+    """Return the standard normal deviate of Welch's t, from the squared errors of the sides' means.
+
+    Welch 1938 for the degrees of freedom; Wallace 1959, "Bounds on normal approximations to Student's and the
+    chi-square distributions", for the deviate. Relabellings differ in their degrees of freedom; deviates
+    are on one scale.
+    """
+    import numpy as np
+
+    total = errors[0] + errors[1]
+    degrees = total**2 / (errors[0] ** 2 / free[0] + errors[1] ** 2 / free[1])
+    size = np.sqrt(degrees * np.log1p(t * t / degrees))
+    return np.sign(t) * (8 * degrees + 1) / (8 * degrees + 3) * size
 
 
 def _bisected(ahead: Any, low: Any, high: Any, of: Any) -> Any:
