@@ -126,7 +126,12 @@ def test_a_governed_run_is_compared_only_after_reads_0_and_1(
         journal.append("gate-opened", {"gate": "read-1", "stage": "interpret", "title": "Read #1"})
     add = ("--id", "x1", "--quantity", "curvature.trace", "--group", "pair=B-01", "--against", "pair=B-02")
 
-    for route in (("runs", "compare", SECOND, shut), ("compare", shut, SECOND), ("compare", SECOND, shut)):
+    for route in (
+        ("runs", "compare", SECOND, shut),
+        ("compare", shut, SECOND),
+        ("compare", SECOND, shut),
+        ("reproduce", shut),
+    ):
         closed = two(*route)
         assert (closed.code, closed.out) == (2, ""), route
         assert "read-1 of it is not sealed" in closed.err

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from atlas.bundle.comparison import check_open
 from atlas.bundle.grade import grade, identical_tables, obstacles
 from atlas.bundle.opening import opened
 from atlas.catalog import Catalog
@@ -56,6 +57,7 @@ def command(workspace: LocalWorkspace, what: str, keep: Path | None) -> None:
     """
     path = Path(what) if Path(what).exists() else workspace.find(what)
     with opened(path) as recorded, tempfile.TemporaryDirectory(prefix="atlas-reproduce-") as scratch:
+        check_open([recorded])
         reasons = obstacles(recorded)
         if reasons:
             raise NotReproducible("not reproducible here: " + "; ".join(reasons), where=recorded.run_id)

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 from atlas_cisp.gates import GATES, ITEMS
+from atlas_lossyscape.links.schemas import RELATIONS
 from attrs import define, field
 
 from atlas.outcomes import VERDICTS
@@ -264,6 +265,33 @@ class Story:
             "verdicts/hypotheses.schema.json": canonical_json(VERDICTS.descriptor()),
         }
         self._seal("hypotheses-judged", {"declared": 4, "verdicts": {"h1": "contradicted"}}, files)
+
+    def _links(self) -> None:
+        rows = [
+            {
+                "signal": "viscosity",
+                "step": "curvature",
+                "slice": "bsa-004",
+                "index": 1,
+                "quantity": "lambda_max",
+                "value": 41.5,
+                "reference": "the other slices of this run",
+                "count": 1,
+                "above": 1,
+                "below": 0,
+                "relation": "high",
+                "toward": "high",
+                "status": "PROVISIONAL",
+            }
+        ]
+        self._start("links", ["raw/curvature/quantities.csv"])
+        self._finish(
+            "links",
+            {
+                "relations.csv": to_csv(RELATIONS, rows),
+                "relations.schema.json": canonical_json(RELATIONS.descriptor()),
+            },
+        )
 
     def _inspect(self) -> None:
         artifacts = self.journal.view().artifacts

@@ -38,6 +38,15 @@ def test_every_entry_begins_provisional_with_what_was_measured(tell: Tell) -> No
     ]
 
 
+def test_a_value_is_high_or_low_only_against_a_declared_reference(tell: Tell) -> None:
+    moves = [*MOVES[: MOVES.index("inspect")], "links"]
+    told = [str(measured).partition("; ")[2] for measured in link_sheet(tell(moves))[0].measured]
+    assert told == [
+        "high against the other slices of this run (above 1, below 0 of 1)",
+        "neither high nor low: no reference was declared for it",
+    ]
+
+
 def test_a_value_is_shown_with_its_uncertainty() -> None:
     assert [shown(q) for q in (QUANTITIES_MEASURED[0], QUANTITIES_MEASURED[3], QUANTITIES_MEASURED[4])] == [
         "41.5 ± 0.02 (residual bound)",

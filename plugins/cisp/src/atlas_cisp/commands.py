@@ -10,7 +10,7 @@ import click
 from atlas.contracts import Workspace
 from atlas.errors import BadInput, WaitingForHuman
 from atlas.record import RunView
-from atlas_cisp.links import LinkEntry, link_sheet, shown, sign
+from atlas_cisp.links import LinkEntry, link_sheet, sign
 
 __all__ = ["link", "workbook"]
 
@@ -116,7 +116,7 @@ def _listed(entry: LinkEntry) -> str:
         f"{entry.signal.id}: {entry.signal.signal} -> {entry.signal.term}",
         f"  {entry.signal.hypothesis}",
     ]
-    lines += [f"  {step}, {q.slice}: {q.quantity} = {shown(q)}" for step, q in entry.measured]
+    lines += [f"  {measured}" for measured in entry.measured]
     if not entry.measured:
         lines.append("  not measured in this run")
     return "\n".join([*lines, f"  status: {entry.status}"])

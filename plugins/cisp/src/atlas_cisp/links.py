@@ -1,13 +1,17 @@
 """The link sheet: what the measured geometry may mean in the programme's vocabulary, and how sure that is.
 
 An entry is PROVISIONAL until a Technician signs it with a behavioural record whose own journal ends in
-Tier A. The sheet is closed until Read #1 is sealed.
+Tier A. The sheet is closed until Read #1 is sealed. What is high or low is so relative to a reference that
+was declared before; beside a value without one the sheet says that it is neither.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import yaml
 from attrs import frozen
@@ -18,10 +22,25 @@ from atlas.quantities import Quantity, UncertaintyKind
 from atlas.record import Event, RunView
 from atlas_cisp.records import pairs_used, record_tier, shortfall
 
-__all__ = ["PROVISIONAL", "SIGNED", "LinkEntry", "Signal", "link_sheet", "shown", "sign", "signals"]
+__all__ = [
+    "PROVISIONAL",
+    "SIGNED",
+    "LinkEntry",
+    "Measured",
+    "Signal",
+    "link_sheet",
+    "shown",
+    "sign",
+    "signals",
+]
 
 PROVISIONAL = "PROVISIONAL"
 SIGNED = "cisp.link-signed"
+
+_RELATIONS = "link-relations"
+"""Schema of the table by which a step says where values stand against the declared reference."""
+
+_ALONE = "neither high nor low: no reference was declared for it"
 
 
 @frozen
@@ -36,17 +55,38 @@ class Signal:
 
 
 @frozen
+class Measured:
+    """A value that a signal is about.
+
+    Attributes:
+        step: Step that measured it.
+        quantity: One per slice and index.
+        relation: In words, where it stands against the declared reference.
+    """
+
+    step: str
+    quantity: Quantity
+    relation: str
+
+    def __str__(self) -> str:
+        """Return the value with its place and its relation, for people."""
+        q = self.quantity
+        index = "" if q.index is None else f" {q.index}"
+        return f"{self.step}, {q.slice}: {q.quantity}{index} = {shown(q)}; {self.relation}"
+
+
+@frozen
 class LinkEntry:
     """A line of a run's link sheet.
 
     Attributes:
         signal: What the line is about.
-        measured: (step, quantity) of the run, one per slice and index.
+        measured: The run's values.
         signed: The event that took it out of PROVISIONAL, or None.
     """
 
     signal: Signal
-    measured: tuple[tuple[str, Quantity], ...]
+    measured: tuple[Measured, ...]
     signed: Event | None
 
     @property
@@ -77,12 +117,30 @@ def link_sheet(view: RunView) -> tuple[LinkEntry, ...]:
             f"the link sheet of {view.run_id} is closed until Read #1 is sealed",
             fix=f"atlas read 1 {view.run_id}",
         )
-    measured = tuple(view.quantities())
+    quantities, relations = tuple(view.quantities()), tuple(_relations(view))
     signed = {e.data["signal"]: e for e in view.of(SIGNED)}
-    return tuple(
-        LinkEntry(s, tuple((step, q) for step, q in measured if q.quantity in s.quantities), signed.get(s.id))
-        for s in signals()
-    )
+
+    def about(signal: Signal) -> Iterator[Measured]:
+        for step, q in quantities:
+            if q.quantity in signal.quantities:
+                place = (step, q.slice, 1 if q.index is None else q.index, q.quantity)
+                yield Measured(step, q, "; ".join(told for at, told in relations if at == place) or _ALONE)
+
+    return tuple(LinkEntry(signal, tuple(about(signal)), signed.get(signal.id)) for signal in signals())
+
+
+def _relations(view: RunView) -> Iterator[tuple[tuple[Any, ...], str]]:
+    """Yield the place of each value that a step compared with its reference, and the outcome in words."""
+    for step in view.finished_steps():
+        for path in view.artifacts:
+            name = path.removeprefix(f"raw/{step}/").removesuffix(".schema.json")
+            if path != f"raw/{step}/{name}.schema.json" or json.loads(view.read(path))["name"] != _RELATIONS:
+                continue
+            for row in view.tables(step)[name]:
+                told = f"{row['relation']} against {row['reference']}"
+                if row["count"]:
+                    told += f" (above {row['above']}, below {row['below']} of {row['count']})"
+                yield (row["step"], row["slice"], row["index"], row["quantity"]), told
 
 
 def shown(quantity: Quantity) -> str:

@@ -8,7 +8,7 @@ from html import escape
 from atlas.contracts import Fragment
 from atlas.errors import BadInput
 from atlas.record import RunView
-from atlas_cisp.links import LinkEntry, link_sheet, shown
+from atlas_cisp.links import LinkEntry, link_sheet
 
 __all__ = ["link_section"]
 
@@ -32,8 +32,7 @@ def link_section(view: RunView, step: str) -> Fragment:
 
 
 def _cells(entry: LinkEntry) -> Iterator[str]:
-    measured = [f"{step}, {q.slice}: {q.quantity} = {shown(q)}" for step, q in entry.measured]
-    listed = "<br>".join(escape(line) for line in measured) or "not measured in this run"
+    listed = "<br>".join(escape(str(measured)) for measured in entry.measured) or "not measured in this run"
     for text in (entry.signal.signal, entry.signal.term, entry.signal.hypothesis):
         yield f"<td>{escape(text)}</td>"
     yield f"<td>{listed}</td><td>{escape(entry.status)}</td>"

@@ -190,33 +190,36 @@ def _written_by_models(view: RunView) -> Iterator[tuple[str, str]]:
 
 _LINKS = (
     ("Geometric signal", 26), ("Lossyscape term", 20), ("Working hypothesis", 46), ("Step", 13),
-    ("Slice", 15), ("Measured value", 16), ("Uncertainty", 14), ("Kind of uncertainty", 19), ("Status", 30),
+    ("Slice", 15), ("Measured value", 16), ("Uncertainty", 14), ("Kind of uncertainty", 19),
+    ("Against its reference", 34), ("Status", 30),
 )  # fmt: skip
 
 
 def _links(view: RunView) -> Sheet:
     widths = tuple(width for _, width in _LINKS)
-    cells = [Cell(1, 1, "Lossyscape Link", "title", 9)]
+    cells = [Cell(1, 1, "Lossyscape Link", "title", len(_LINKS))]
     if not _answered(view, "read-1"):
         closed = "Closed until Read #1 is sealed. Then make a fresh copy of the workbook."
-        return Sheet(SHEETS[3], widths, (*cells, Cell(2, 1, closed, "note", 9)), frozen_rows=2)
+        return Sheet(SHEETS[3], widths, (*cells, Cell(2, 1, closed, "note", len(_LINKS))), frozen_rows=2)
     note = (
         f"Working hypotheses, {PROVISIONAL} until signed with a Tier A behavioural record (atlas link sign)."
     )
-    cells.append(Cell(2, 1, note, "note", 9))
+    cells.append(Cell(2, 1, note, "note", len(_LINKS)))
     cells += [Cell(3, n, title, "head") for n, (title, _) in enumerate(_LINKS, start=1)]
     row = 4
     for entry in link_sheet(view):
         about = (entry.signal.signal, entry.signal.term, entry.signal.hypothesis)
         status = visible(entry.status, "link sheet")
         if not entry.measured:
-            values: tuple[Value, ...] = (*about, "", "", "not measured in this run", "", "", status)
+            values: tuple[Value, ...] = (*about, "", "", "not measured in this run", "", "", "", status)
             cells += [Cell(row, n, value, "value") for n, value in enumerate(values, start=1)]
             row += 1
-        for step, quantity in entry.measured:
+        for measured in entry.measured:
+            quantity, relation = measured.quantity, visible(measured.relation, "link sheet")
             kind = quantity.uncertainty_kind.value.replace("_", " ")
-            measured: Value = f"undefined: {quantity.note}" if quantity.value is None else quantity.value
-            values = (*about, step, quantity.slice, measured, quantity.uncertainty, kind, status)
+            value: Value = f"undefined: {quantity.note}" if quantity.value is None else quantity.value
+            place = (measured.step, quantity.slice)
+            values = (*about, *place, value, quantity.uncertainty, kind, relation, status)
             cells += [_figure(row, n, value) for n, value in enumerate(values, start=1)]
             row += 1
     return Sheet(SHEETS[3], widths, tuple(cells), frozen_rows=3)
