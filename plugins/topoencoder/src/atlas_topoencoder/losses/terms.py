@@ -58,7 +58,7 @@ _REGISTER: dict[str, tuple[float, float, str, str, str]] = {
     "jump": (
         0.0,
         0.1,
-        "base",
+        "zn-reg",
         "mean_{i != j} sum_b w_i w_j d(J_ij(n_i), n_j)^2 / sum_b w_i w_j, n = exp0(z_n)",
         f"{_PHASE_1}; {_TIER} 5",
     ),
