@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from atlas_pyhessian.pictures.style import INK, NEGATIVE, OPEN, PALETTE, POSITIVE, encode, style
+from atlas_pyhessian.pictures.style import NEGATIVE, OPEN, POSITIVE
+
+from atlas.figures import INK, PALETTE, encode, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

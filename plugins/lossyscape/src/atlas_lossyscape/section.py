@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 from atlas.contracts import Fragment
+from atlas.figures import picture
 from atlas_lossyscape.pictures import draw_descent, draw_floors, draw_tension, draw_tokens
 from atlas_lossyscape.vocabulary import Term, terms_measured_by
 
@@ -43,14 +43,6 @@ def _term(term: Term) -> str:
     )
 
 
-def _figure(image: bytes, caption: str) -> str:
-    source, text = base64.b64encode(image).decode("ascii"), escape(caption, quote=True)
-    return (
-        f'<figure><img src="data:image/svg+xml;base64,{source}" alt="{text}">'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
-    )
-
-
 def _states(rows: Sequence[Row]) -> str:
     """Count the slices by state."""
     counts: dict[str, int] = {}
@@ -69,7 +61,7 @@ def _potential(tables: Mapping[str, list[dict[str, Any]]]) -> Iterator[str]:
         "was carried out; upright bars: what sampling of the items alone would show, with its 95% interval. "
         "Errors that are not seen are smaller than the marks."
     )
-    yield _figure(draw_floors(rows), caption)
+    yield picture(draw_floors(rows), caption)
     if len(rows) > _SINGLE:
         return
     for row in rows:
@@ -83,7 +75,7 @@ def _potential(tables: Mapping[str, list[dict[str, Any]]]) -> Iterator[str]:
                 f"{row['descent_distance']:.3g}; {reached}. Dashed: what the quadratic model promised of "
                 "each step; crosses: steps that were refused."
             )
-            yield _figure(draw_descent(steps, row["loss"]), words)
+            yield picture(draw_descent(steps, row["loss"]), words)
         tokens = [r for r in tables.get("tokens", ()) if r["slice"] == heading and r["curvature"] is not None]
         if len(tokens) > 1:
             words = (
@@ -92,7 +84,7 @@ def _potential(tables: Mapping[str, list[dict[str, Any]]]) -> Iterator[str]:
                 "nearest rarity and position. The correlations with their intervals are among the "
                 "quantities: perplexity_curvature and its kin."
             )
-            yield _figure(draw_tokens(tokens), words)
+            yield picture(draw_tokens(tokens), words)
 
 
 def _tension(rows: Sequence[Row], thresholds: Mapping[str, float]) -> Iterator[str]:
@@ -101,4 +93,4 @@ def _tension(rows: Sequence[Row], thresholds: Mapping[str, float]) -> Iterator[s
         "states, which are conventions: taut from the first two on and up to the third. Bars: 95% intervals "
         "by standard errors over items and replicas; a drift ratio of 1 is free diffusion."
     )
-    yield _figure(draw_tension(rows, thresholds), caption)
+    yield picture(draw_tension(rows, thresholds), caption)

@@ -7,13 +7,10 @@ from pathlib import Path
 import click
 
 from atlas.contracts import Workspace
-from atlas.errors import BadInput
-from atlas.governance import interpretation_closed
+from atlas.figures import write_figures
 from atlas_pyhessian.figures import step_figures
 
 __all__ = ["pictures"]
-
-_INSTRUMENT = "pyhessian"
 
 
 @click.command()
@@ -28,25 +25,5 @@ _INSTRUMENT = "pyhessian"
 @click.pass_obj
 def pictures(workspace: Workspace, run: str, kind: str, out: Path) -> None:
     """Write the pictures of the curvature steps of RUN as files, as its report shows them."""
-    view = workspace.view(run)
-    reason = interpretation_closed(view)
-    if reason is not None:
-        raise BadInput(
-            f"the pictures of {view.run_id} are closed: {reason}", fix=f"atlas status {view.run_id}"
-        )
-    uses = {step["id"]: step["use"] for step in view.manifest.get("steps", ())}
-    steps = [step for step in view.finished_steps() if uses.get(step) == _INSTRUMENT]
-    if not steps:
-        raise BadInput(
-            f"{view.run_id} has no finished step of {_INSTRUMENT}", fix=f"atlas show {view.run_id}"
-        )
-    for step in steps:
-        for figure in step_figures(view, step):
-            path = out / f"{view.run_id}-{step}-{figure.name}.{kind}"
-            data = figure.draw(kind)
-            try:
-                out.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(data)
-            except OSError as error:
-                raise BadInput(f"cannot be written: {error.strerror or error}", where=str(path)) from error
-            click.echo(f"{path}\n  {figure.caption}")
+    for path, figure in write_figures(workspace.view(run), "pyhessian", step_figures, kind, out):
+        click.echo(f"{path}\n  {figure.caption}")

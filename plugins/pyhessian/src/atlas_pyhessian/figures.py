@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from attrs import frozen
-
+from atlas.figures import Figure
 from atlas_pyhessian.matrices import MATRIX
 from atlas_pyhessian.pictures.blocks import draw_blocks, draw_layers, split_name
 from atlas_pyhessian.pictures.path import draw_path
@@ -19,7 +18,7 @@ from atlas_pyhessian.pictures.spectrum import LABELLED, draw_slices, draw_spectr
 if TYPE_CHECKING:
     from atlas.record import RunView
 
-__all__ = ["StepFigure", "matrix_of", "step_figures"]
+__all__ = ["matrix_of", "step_figures"]
 
 Row = Mapping[str, Any]
 
@@ -29,23 +28,6 @@ _SINGLE = 6
 _MANY_BLOCKS = 60
 
 
-@frozen
-class StepFigure:
-    """A picture of a step.
-
-    Attributes:
-        name: Stem of its file's name.
-        heading: The slice it is about; empty where it is about all.
-        caption: What it shows, so that it can be read without it.
-        draw: Returns its bytes as `svg` or `png`.
-    """
-
-    name: str
-    heading: str
-    caption: str
-    draw: Callable[[str], bytes]
-
-
 def matrix_of(view: RunView, step: str) -> str:
     """Return what the step's matrix is called; steps of before there was a choice measured the Hessian."""
     path = f"raw/{step}/facts.json"
@@ -53,7 +35,7 @@ def matrix_of(view: RunView, step: str) -> str:
     return MATRIX[facts.get("operator", "hessian")]
 
 
-def step_figures(view: RunView, step: str) -> Iterator[StepFigure]:
+def step_figures(view: RunView, step: str) -> Iterator[Figure]:
     """Yield the pictures of a finished curvature step, those about all slices first."""
     tables, matrix = view.tables(step), matrix_of(view, step)
     spectrum = tables["spectrum"]
@@ -82,12 +64,12 @@ def step_figures(view: RunView, step: str) -> Iterator[StepFigure]:
                 yield _path(direction, points, heading, matrix)
 
 
-def _figure(kind: str, heading: str, caption: str, draw: Callable[..., bytes]) -> StepFigure:
+def _figure(kind: str, heading: str, caption: str, draw: Callable[..., bytes]) -> Figure:
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{kind}-{heading}" if heading else kind).strip("-.")
-    return StepFigure(stem, heading, caption, lambda form: draw(kind=form))
+    return Figure(stem, caption, lambda form: draw(kind=form), heading)
 
 
-def _spectrum(own: Mapping[str, Sequence[Row]], heading: str, matrix: str) -> StepFigure:
+def _spectrum(own: Mapping[str, Sequence[Row]], heading: str, matrix: str) -> Figure:
     rows, points = own["spectrum"], own.get("density", ())
     caption = _describe(rows, matrix)
     if points:
@@ -115,7 +97,7 @@ def _describe(rows: Sequence[Row], matrix: str) -> str:
     return f"Eigenvalues {values} of the {matrix}; {worst}{drawn}{state}."
 
 
-def _blocks(own: Mapping[str, Sequence[Row]], heading: str, matrix: str) -> Iterator[StepFigure]:
+def _blocks(own: Mapping[str, Sequence[Row]], heading: str, matrix: str) -> Iterator[Figure]:
     rows = own["blocks"]
     values = [row["eigenvalue"] for row in own["spectrum"]]
     top = max(rows, key=lambda row: row["lambda_max"])
@@ -143,7 +125,7 @@ def _blocks(own: Mapping[str, Sequence[Row]], heading: str, matrix: str) -> Iter
         yield _figure("blocks", heading, words, partial(draw_blocks, rows, ends, matrix=matrix))
 
 
-def _tensors(rows: Sequence[Row], heading: str, matrix: str) -> StepFigure:
+def _tensors(rows: Sequence[Row], heading: str, matrix: str) -> Figure:
     cells = {r["parameter"]: (r["trace"], not r["trace_low"] <= 0 <= r["trace_high"]) for r in rows}
     top = max(rows, key=lambda row: abs(row["trace"]))
     unsure = sum(not told for _, told in cells.values())
@@ -156,7 +138,7 @@ def _tensors(rows: Sequence[Row], heading: str, matrix: str) -> StepFigure:
     return _figure("tensors", heading, caption, partial(draw_layers, cells, label))
 
 
-def _path(direction: Row, points: Sequence[Row], heading: str, matrix: str) -> StepFigure:
+def _path(direction: Row, points: Sequence[Row], heading: str, matrix: str) -> Figure:
     first, last = points[0], points[-1]
     share = direction["certified_share"]
     caption = (
@@ -171,7 +153,7 @@ def _path(direction: Row, points: Sequence[Row], heading: str, matrix: str) -> S
     return _figure(f"path-{direction['direction']}", heading, caption, draw)
 
 
-def _series(tables: Mapping[str, Sequence[Row]], matrix: str) -> Iterator[StepFigure]:
+def _series(tables: Mapping[str, Sequence[Row]], matrix: str) -> Iterator[Figure]:
     rows = tables["series"]
     slices = list(dict.fromkeys(row["slice"] for row in rows))
     labels = list(dict.fromkeys(row["label"] for row in rows))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-from html import escape
 from typing import TYPE_CHECKING
 
 from atlas.contracts import Fragment
-from atlas_pyhessian.figures import StepFigure, matrix_of, step_figures
+from atlas.figures import html
+from atlas_pyhessian.figures import matrix_of, step_figures
 
 if TYPE_CHECKING:
     from atlas.record import RunView
@@ -15,19 +14,6 @@ if TYPE_CHECKING:
 __all__ = ["render"]
 
 
-def _html(figure: StepFigure) -> str:
-    source = base64.b64encode(figure.draw("svg")).decode("ascii")
-    text = escape(figure.caption, quote=True)
-    image = f'<img src="data:image/svg+xml;base64,{source}" alt="{text}">'
-    return f"<figure>{image}<figcaption>{escape(figure.caption)}</figcaption></figure>"
-
-
 def render(view: RunView, step: str) -> Fragment:
     """Render a curvature step."""
-    parts, heading = [], ""
-    for figure in step_figures(view, step):
-        if figure.heading != heading:
-            heading = figure.heading
-            parts.append(f"<h4>{escape(heading)}</h4>")
-        parts.append(_html(figure))
-    return Fragment(f"Spectrum of the loss's {matrix_of(view, step)}", "\n".join(parts))
+    return Fragment(f"Spectrum of the loss's {matrix_of(view, step)}", html(step_figures(view, step)))

@@ -9,8 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-from attrs import frozen
 
+from atlas.figures import Figure
 from atlas_topoencoder.pictures.atlas import draw_atlas, draw_steps
 from atlas_topoencoder.pictures.codes import draw_codes
 from atlas_topoencoder.pictures.curves import draw_curves
@@ -19,32 +19,17 @@ from atlas_topoencoder.pictures.reconstructions import draw_reconstructions
 if TYPE_CHECKING:
     from atlas.record import RunView
 
-__all__ = ["StepFigure", "step_figures"]
+__all__ = ["step_figures"]
 
 
-@frozen
-class StepFigure:
-    """A picture of a step.
-
-    Attributes:
-        name: Stem of its file's name.
-        caption: What it shows, so that it can be read without it.
-        draw: Returns its bytes as `svg` or `png`.
-    """
-
-    name: str
-    caption: str
-    draw: Callable[[str], bytes]
-
-
-def step_figures(view: RunView, step: str) -> Iterator[StepFigure]:
+def step_figures(view: RunView, step: str) -> Iterator[Figure]:
     """Yield the pictures of a finished training step."""
     tables = view.tables(step)
     facts = json.loads(view.read(f"raw/{step}/facts.json"))
     values = {r["metric"]: r["value"] for r in tables["metrics"] if not r["repetition"]}
 
-    def figure(name: str, caption: str, draw: Callable[..., bytes]) -> StepFigure:
-        return StepFigure(name, caption, lambda form: draw(kind=form))
+    def figure(name: str, caption: str, draw: Callable[..., bytes]) -> Figure:
+        return Figure(name, caption, lambda form: draw(kind=form))
 
     share = float(facts["disc.share"])
     points, charts, codes = tables["points"], tables["charts"], tables["codes"]

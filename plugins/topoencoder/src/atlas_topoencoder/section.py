@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-from html import escape
 from typing import TYPE_CHECKING
 
 from atlas.contracts import Fragment
+from atlas.figures import html
 from atlas_topoencoder.figures import step_figures
 
 if TYPE_CHECKING:
@@ -17,9 +16,4 @@ __all__ = ["render"]
 
 def render(view: RunView, step: str) -> Fragment:
     """Render a training step."""
-    parts = []
-    for figure in step_figures(view, step):
-        source = base64.b64encode(figure.draw("svg")).decode("ascii")
-        image = f'<img src="data:image/svg+xml;base64,{source}" alt="{escape(figure.caption, quote=True)}">'
-        parts.append(f"<figure>{image}<figcaption>{escape(figure.caption)}</figcaption></figure>")
-    return Fragment("The atlas that was learned", "\n".join(parts))
+    return Fragment("The atlas that was learned", html(step_figures(view, step)))

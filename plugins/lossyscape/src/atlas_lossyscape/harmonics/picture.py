@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from atlas_pyhessian.pictures.style import INK, OPEN, PALETTE, encode, style
+from atlas_pyhessian.pictures.style import OPEN
 
+from atlas.figures import INK, PALETTE, encode, style
 from atlas_lossyscape.harmonics.modes import Optimizer, Rule, mode
 
 if TYPE_CHECKING:

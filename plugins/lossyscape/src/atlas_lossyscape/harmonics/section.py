@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 from atlas.contracts import Fragment
+from atlas.figures import picture
 from atlas_lossyscape.harmonics.comparison import ALLOWED
 from atlas_lossyscape.harmonics.picture import draw_deviations, draw_roots, draw_sweeps
 
@@ -65,12 +65,12 @@ def _experiment(
 ) -> Iterator[str]:
     rows = tables["harmonics-comparison"]
     open_rows = sum(not row["resolved"] for row in rows)
-    yield _figure(
+    yield picture(
         draw_roots(rows, momentum),
         "Roots of the modes: curves as predicted from no curvature (z = 1) to the edge (z = -1), marks as "
         "observed, with 95% errors.",
     )
-    yield _figure(
+    yield picture(
         draw_deviations(rows, allowed=ALLOWED),
         f"Observed frequency less predicted, with 95% errors; the band is {100 * ALLOWED:g}%. Crosses: what "
         "the curvature at both ends of the alternation predicts. Grey marks are not resolved "
@@ -80,7 +80,7 @@ def _experiment(
     value = next(
         row["eigenvalue"] for row in rows if row["leg"] == "free" and row["index"] == _driven(view, step)
     )
-    yield _figure(
+    yield picture(
         draw_sweeps(tables["harmonics-sweep"], value),
         "Response of one mode to the order of batches and to a cyclic rate; the dotted line is where the "
         "literal condition, frequency = eigenvalue, would have the peak.",
@@ -138,14 +138,6 @@ def _peaks(view: RunView, step: str) -> str:
         for q in found
     ]
     return f"<p>Measured peaks, with standard errors:</p><ul>{''.join(lines)}</ul>"
-
-
-def _figure(image: bytes, caption: str) -> str:
-    source, text = base64.b64encode(image).decode("ascii"), escape(caption, quote=True)
-    return (
-        f'<figure><img src="data:image/svg+xml;base64,{source}" alt="{text}">'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
-    )
 
 
 def _cell(value: Any) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from atlas_pyhessian.pictures.style import INK, NEGATIVE, OPEN, POSITIVE, encode, style
+from atlas_pyhessian.pictures.style import NEGATIVE, OPEN, POSITIVE
+
+from atlas.figures import INK, encode, style
 
 __all__ = ["FEW", "draw_proxy"]
 

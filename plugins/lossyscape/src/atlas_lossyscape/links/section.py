@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 from atlas.contracts import Fragment
+from atlas.figures import picture
 from atlas_lossyscape.links.comparison import reach
 from atlas_lossyscape.links.instrument import MAGNITUDES, PROVISIONAL
 from atlas_lossyscape.links.picture import FEW, draw_proxy
@@ -79,16 +79,11 @@ def _figure(view: RunView, proxy: Proxy, rows: list[_Row], references: list[_Row
         rows, references = (
             [row | {"value": abs(row["value"])} for row in part] for part in (rows, references)
         )
-    image = base64.b64encode(draw_proxy(rows, references, errors, label=label)).decode("ascii")
     few = any(row["count"] <= FEW for row in rows)
     caption = f"{proxy.quantity} with its error: blue where high, orange where low, grey where within." + (
         " Hollow: the reference." if few else " The reference is the other rows."
     )
-    text = escape(caption, quote=True)
-    return (
-        f'<figure><img src="data:image/svg+xml;base64,{image}" alt="{text}">'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
-    )
+    return picture(draw_proxy(rows, references, errors, label=label), caption)
 
 
 def _table(rows: list[_Row]) -> str:

@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from atlas_pyhessian.pictures.style import INK, NEGATIVE, OPEN, POSITIVE, Row, encode, number, style
+from atlas.figures import INK, encode, style
+from atlas_pyhessian.pictures.style import NEGATIVE, OPEN, POSITIVE, Row, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

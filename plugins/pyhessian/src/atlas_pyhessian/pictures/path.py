@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from atlas_pyhessian.pictures.style import INK, NEGATIVE, POSITIVE, Row, encode, style
+from atlas.figures import INK, encode, style
+from atlas_pyhessian.pictures.style import NEGATIVE, POSITIVE, Row
 
 __all__ = ["draw_path"]
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from atlas_pyhessian.pictures.style import INK, PALETTE, Row, encode, number, style
+from atlas.figures import INK, PALETTE, encode, style
+from atlas_pyhessian.pictures.style import Row, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

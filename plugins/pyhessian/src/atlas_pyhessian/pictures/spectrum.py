@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from atlas_pyhessian.pictures.style import INK, POSITIVE, Row, colour, encode, number, style
+from atlas.figures import INK, encode, style
+from atlas_pyhessian.pictures.style import POSITIVE, Row, colour, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

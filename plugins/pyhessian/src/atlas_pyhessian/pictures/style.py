@@ -1,51 +1,15 @@
-"""What all pictures share: inks that colour-blind readers tell apart, and bytes without a date."""
+"""What the pictures of a spectrum share: a colour by sign, and numbers as they are written."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-__all__ = ["INK", "NEGATIVE", "OPEN", "PALETTE", "POSITIVE", "Row", "colour", "encode", "number", "style"]
+__all__ = ["NEGATIVE", "OPEN", "POSITIVE", "Row", "colour", "number"]
 
 Row = Mapping[str, Any]
 
-POSITIVE, NEGATIVE, OPEN, INK = "#1f5a99", "#b3471d", "#8a8a8a", "#333333"
-
-PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
-"""Okabe and Ito 2008, for lines that are told apart; markers differ besides."""
-
-_STYLE: dict[Any, Any] = {
-    "svg.hashsalt": "atlas",
-    "font.size": 9.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-}
-
-
-@contextmanager
-def style() -> Iterator[None]:
-    """Draw in the common style within."""
-    import matplotlib as mpl
-
-    with mpl.rc_context(_STYLE):
-        yield
-
-
-def encode(figure: Figure, kind: str) -> bytes:
-    """Return a figure's bytes as `svg` or `png`."""
-    buffer = io.BytesIO()
-    metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
-    figure.savefig(buffer, format=kind, metadata=metadata, dpi=150)
-    return buffer.getvalue()
+POSITIVE, NEGATIVE, OPEN = "#1f5a99", "#b3471d", "#8a8a8a"
 
 
 def colour(row: Row) -> str:

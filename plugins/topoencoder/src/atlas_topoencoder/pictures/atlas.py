@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from atlas_topoencoder.pictures.style import INK, PALE, Row, class_colours, disc, encode, style
+from atlas.figures import INK, encode, style
+from atlas_topoencoder.pictures.style import PALE, Row, class_colours, disc
 
 __all__ = ["draw_atlas", "draw_steps"]
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from atlas_topoencoder.pictures.style import Row, encode, style
+from atlas.figures import encode, style
+from atlas_topoencoder.pictures.style import Row
 
 __all__ = ["draw_codes"]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from atlas_topoencoder.pictures.style import INK, PALE, Row, encode, style
+from atlas.figures import INK, encode, style
+from atlas_topoencoder.pictures.style import PALE, Row
 
 __all__ = ["draw_curves"]
 

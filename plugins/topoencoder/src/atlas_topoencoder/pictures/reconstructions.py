@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from atlas_topoencoder.pictures.style import encode, style
+from atlas.figures import encode, style
 
 __all__ = ["draw_reconstructions"]
 

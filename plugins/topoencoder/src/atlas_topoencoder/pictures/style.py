@@ -1,21 +1,20 @@
-"""What all pictures share: inks that colour-blind readers tell apart, and bytes without a date."""
+"""What the pictures of an atlas share: the colours of classes, and the disc."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from atlas.figures import INK
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-__all__ = ["INK", "PALE", "Row", "class_colours", "disc", "encode", "style"]
+__all__ = ["PALE", "Row", "class_colours", "disc"]
 
 Row = Mapping[str, Any]
 
-INK, PALE = "#333333", "#d9d9d9"
+PALE = "#d9d9d9"
 
 _TEN = (
     "#0072b2",
@@ -30,34 +29,6 @@ _TEN = (
     "#5d3a9b",
 )
 """Okabe and Ito 2008, and four more; classes are named at their charts besides."""
-
-_STYLE: dict[Any, Any] = {
-    "svg.hashsalt": "atlas",
-    "font.size": 9.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-}
-
-
-@contextmanager
-def style() -> Iterator[None]:
-    """Draw in the common style within."""
-    import matplotlib as mpl
-
-    with mpl.rc_context(_STYLE):
-        yield
-
-
-def encode(figure: Figure, kind: str) -> bytes:
-    """Return a figure's bytes as `svg` or `png`."""
-    buffer = io.BytesIO()
-    metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
-    figure.savefig(buffer, format=kind, metadata=metadata, dpi=150)
-    return buffer.getvalue()
 
 
 def class_colours(names: Sequence[str]) -> dict[str, str]:
