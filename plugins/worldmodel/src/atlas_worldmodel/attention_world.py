@@ -1,0 +1,247 @@
+"""World models made of covariant attention: one whose every operator is a head, one whose forces are.
+
+Both look at the same tokens: the atlas, a token at each chart's centre with learned vectors and scalars, and
+the memory, a token at each point lately passed with its velocity and action. `HeadsWorld` takes kick, drift
+and thermostat each from a head of its own, as seed 002, section 4.D, describes. `ForcesWorld` keeps what is
+known exactly, the geodesic flight, and learns force, turn and friction. Time is counted in steps of the
+environment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from atlas_topoencoder.geometry import conformal_factor, gyration, logmap0_difference
+from torch import nn
+from torch.nn import functional
+
+from atlas.randomness import RandomStreams
+from atlas_worldmodel.attention import CovariantHead, Sizes, Tokens, draw_attention, see
+from atlas_worldmodel.splitting import State, drift, kick, rotate
+
+__all__ = [
+    "AtlasTokens",
+    "AttentionForces",
+    "ForcesWorld",
+    "HeadsWorld",
+    "Memory",
+    "Pull",
+    "arrival",
+    "remember",
+    "rollout",
+]
+
+
+class Memory(NamedTuple):
+    """The points lately passed, oldest first.
+
+    Attributes:
+        points: `[B, M, D]`.
+        velocities: In the orthonormal frame of each, `[B, M, D]`.
+        actions: Done there, `[B, M, A]`.
+    """
+
+    points: torch.Tensor
+    velocities: torch.Tensor
+    actions: torch.Tensor
+
+
+def remember(memory: Memory, state: State, action: torch.Tensor) -> Memory:
+    """Return the memory with its oldest point replaced by a new one, the newest."""
+    return Memory(
+        torch.cat((memory.points[:, 1:], state.z.unsqueeze(1)), 1),
+        torch.cat((memory.velocities[:, 1:], state.w.unsqueeze(1)), 1),
+        torch.cat((memory.actions[:, 1:], action.unsqueeze(1)), 1),
+    )
+
+
+def arrival(before: torch.Tensor, now: torch.Tensor) -> State:
+    """Return the state at points `[..., D]` reached by geodesics from those a unit of time before."""
+    return State(now, -2 * logmap0_difference(now, before))
+
+
+class AtlasTokens(nn.Module):
+    """The tokens that heads attend to, from the atlas and from the memory.
+
+    Args:
+        charts: N_c.
+        sizes: Of the heads.
+        actions: Numbers of an action, A.
+        memory: Points that are remembered, M.
+    """
+
+    def __init__(self, charts: int, sizes: Sizes, *, actions: int, memory: int) -> None:
+        super().__init__()
+        self.frames = nn.Parameter(torch.empty(charts, sizes.token_vectors, sizes.latent))
+        self.marks = nn.Parameter(torch.empty(charts, sizes.token_scalars))
+        self.lift = nn.Parameter(torch.empty(sizes.token_vectors, 1))
+        self.ages = nn.Parameter(torch.empty(memory, sizes.token_scalars))
+        self.action = nn.Parameter(torch.empty(sizes.token_scalars, actions))
+
+    def forward(self, centers: torch.Tensor, memory: Memory) -> Tokens:
+        """Return the tokens of chart centres `[N_c, D]` and a memory: N_c + M of them."""
+        batch = memory.points.shape[0]
+        passed = self.ages + functional.linear(memory.actions, self.action)
+        return Tokens(
+            torch.cat((centers.expand(batch, -1, -1), memory.points), 1),
+            torch.cat(
+                (self.frames.expand(batch, -1, -1, -1), self.lift * memory.velocities.unsqueeze(-2)), 1
+            ),
+            torch.cat((self.marks.expand(batch, -1, -1), passed), 1),
+        )
+
+
+class Pull(NamedTuple):
+    """What acts at points: a covector `[B, D]`, and a two-form `[B, D, D]` that turns velocities."""
+
+    force: torch.Tensor
+    field: torch.Tensor
+
+
+class AttentionForces(nn.Module):
+    """The kick head as a source of forces: a covector and a turning two-form at a point.
+
+    They depend on the position, the action and the tokens, and not on the velocity, so that a kick is what it
+    is called. The force is no gradient of a potential and the two-form is not closed: nothing is conserved
+    by construction but the speed under the turn.
+
+    Args:
+        sizes: Of the head.
+        planes: Pairs of vectors that span the two-form.
+    """
+
+    def __init__(self, sizes: Sizes, planes: int = 2) -> None:
+        super().__init__()
+        self.head = CovariantHead(sizes._replace(site_vectors=0), vectors=1 + 2 * planes, scalars=0)
+
+    def forward(self, z: torch.Tensor, origin: torch.Tensor, action: torch.Tensor, tokens: Tokens) -> Pull:
+        """Return what acts at points `[B, D]` under actions `[B, A]`."""
+        seen = see(z, tokens)
+        vectors, _ = self.head(z, origin, z.unsqueeze(-2)[:, :0], action, seen, tokens.scalars)
+        ahead, beside = vectors[:, 1:].chunk(2, 1)
+        plane = ahead.mT @ beside
+        factor = conformal_factor(z)
+        return Pull(factor * vectors[:, 0], factor.unsqueeze(-1).square() * (plane - plane.mT))
+
+
+class ForcesWorld(nn.Module):
+    """The explicit step B R A O A R B with forces from attention and a learned friction.
+
+    Args:
+        charts: N_c.
+        sizes: Of the heads; `site_vectors` 1, `site_scalars` the numbers of an action.
+        memory: Points that are remembered, M.
+        random: Streams that the initial weights are drawn from.
+    """
+
+    def __init__(self, charts: int, sizes: Sizes, *, memory: int, random: RandomStreams) -> None:
+        super().__init__()
+        self.tokens = AtlasTokens(charts, sizes, actions=sizes.site_scalars, memory=memory)
+        self.forces = AttentionForces(sizes)
+        self.friction = nn.Parameter(torch.tensor(-2.0))
+        draw_attention(self, random)
+
+    def forward(
+        self,
+        state: State,
+        action: torch.Tensor,
+        memory: Memory,
+        centers: torch.Tensor,
+        origin: torch.Tensor,
+    ) -> State:
+        """Return the state a step later."""
+        tokens = self.tokens(centers, memory)
+        before = self.forces(state.z, origin, action, tokens)
+        state = rotate(kick(state, before.force, 0.5), before.field, 0.5)
+        state = drift(state, 0.5)
+        state = drift(State(state.z, state.w * torch.exp(-functional.softplus(self.friction))), 0.5)
+        after = self.forces(state.z, origin, action, tokens)
+        return kick(rotate(state, after.field, 0.5), after.force, 0.5)
+
+
+class HeadsWorld(nn.Module):
+    """A step whose kick, drift and thermostat are each a head of attention.
+
+    The drift head adds a vector to the velocity along which the point moves, and the velocity is carried
+    along that geodesic; the thermostat head says the friction at the middle of the step. At zero the heads
+    give free flight with a small friction.
+
+    Args:
+        charts: N_c.
+        sizes: As of `ForcesWorld`.
+        memory: Points that are remembered, M.
+        random: Streams that the initial weights are drawn from.
+    """
+
+    def __init__(self, charts: int, sizes: Sizes, *, memory: int, random: RandomStreams) -> None:
+        super().__init__()
+        self.tokens = AtlasTokens(charts, sizes, actions=sizes.site_scalars, memory=memory)
+        self.kick = AttentionForces(sizes)
+        self.drift = CovariantHead(sizes, vectors=1, scalars=0)
+        self.thermostat = CovariantHead(sizes, vectors=0, scalars=1)
+        draw_attention(self, random)
+
+    def forward(
+        self,
+        state: State,
+        action: torch.Tensor,
+        memory: Memory,
+        centers: torch.Tensor,
+        origin: torch.Tensor,
+    ) -> State:
+        """Return the state a step later."""
+        tokens = self.tokens(centers, memory)
+        before = self.kick(state.z, origin, action, tokens)
+        state = rotate(kick(state, before.force, 0.5), before.field, 0.5)
+        state = self._drifted(state, origin, action, tokens)
+        seen = see(state.z, tokens)
+        _, said = self.thermostat(state.z, origin, state.w.unsqueeze(-2), action, seen, tokens.scalars)
+        state = State(state.z, state.w * torch.exp(-functional.softplus(said - 2.0)))
+        state = self._drifted(state, origin, action, tokens)
+        after = self.kick(state.z, origin, action, tokens)
+        return kick(rotate(state, after.field, 0.5), after.force, 0.5)
+
+    def _drifted(self, state: State, origin: torch.Tensor, action: torch.Tensor, tokens: Tokens) -> State:
+        seen = see(state.z, tokens)
+        vectors, _ = self.drift(state.z, origin, state.w.unsqueeze(-2), action, seen, tokens.scalars)
+        moved = drift(State(state.z, state.w + vectors[:, 0]), 0.5)
+        return State(moved.z, _carried(state.z, moved.z, state.w))
+
+
+def _carried(z: torch.Tensor, there: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    """Return an orthonormal vector after parallel transport along the geodesic."""
+    return gyration(there, -z, w)
+
+
+World = Callable[[State, torch.Tensor, Memory, torch.Tensor, torch.Tensor], State]
+"""One step: state, action, memory, chart centres and origin to the next state."""
+
+
+def rollout(
+    world: World,
+    state: State,
+    actions: torch.Tensor,
+    memory: Memory,
+    centers: torch.Tensor,
+    origin: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Return the points that a world model passes, `[B, H, D]`, fed with its own predictions.
+
+    Args:
+        world: The model.
+        state: Where it begins, `[B, D]`.
+        actions: `[B, H, A]`.
+        memory: Of what was before.
+        centers: Of the charts, `[N_c, D]`.
+        origin: `[D]`; zero where None.
+    """
+    origin = torch.zeros_like(centers[0]) if origin is None else origin
+    passed = []
+    for action in actions.unbind(1):
+        after = world(state, action, memory, centers, origin)
+        memory = remember(memory, state, action)
+        state = after
+        passed.append(state.z)
+    return torch.stack(passed, 1)
