@@ -29,6 +29,7 @@ __all__ = [
     "Memory",
     "Pull",
     "arrival",
+    "opening",
     "remember",
     "rollout",
 ]
@@ -213,6 +214,24 @@ class HeadsWorld(nn.Module):
 def _carried(z: torch.Tensor, there: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
     """Return an orthonormal vector after parallel transport along the geodesic."""
     return gyration(there, -z, w)
+
+
+def opening(points: torch.Tensor, actions: torch.Tensor, memory: int) -> tuple[State, Memory, torch.Tensor]:
+    """Return the state, the memory and the actions ahead that the first `memory + 2` frames give.
+
+    Velocities are those of arrival, so that the first frame serves the second's alone.
+
+    Args:
+        points: Of a sequence, `[B, T, D]`, T at least `memory + 3`.
+        actions: `[B, T - 1, A]`.
+        memory: Points that are remembered, M.
+    """
+    passed = arrival(points[:, : memory + 1], points[:, 1 : memory + 2])
+    return (
+        State(passed.z[:, -1], passed.w[:, -1]),
+        Memory(passed.z[:, :-1], passed.w[:, :-1], actions[:, 1 : memory + 1]),
+        actions[:, memory + 1 :],
+    )
 
 
 World = Callable[[State, torch.Tensor, Memory, torch.Tensor, torch.Tensor], State]
