@@ -101,6 +101,13 @@ def test_a_blend_ends_at_its_ends() -> None:
     assert torch.allclose(apart, torch.full((5,), 0.5, dtype=FLOAT), rtol=1e-12)
 
 
+def test_the_blend_of_a_flights_ends_is_on_the_flight() -> None:
+    """Oracle: free flight, whose velocity is carried parallel."""
+    state = states()
+    middle = blend(state, drift(state, 1.0), torch.full((5,), 0.5, dtype=FLOAT))
+    assert torch.allclose(torch.cat(middle), torch.cat(drift(state, 0.5)), rtol=0, atol=1e-12)
+
+
 class Toy:
     """One state in the first of two charts, a goal, and the rate of jumps to the second as a parameter."""
 
