@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from atlas_topoencoder.geometry import christoffel, conformal_factor, distance, gyration, mobius_add
+from atlas_topoencoder.geometry import christoffel, conformal_factor, distance, gyration, mobius_add, project
 from atlas_worldmodel.attention import (
     CovariantAttention,
     GeodesicQuery,
@@ -20,7 +20,9 @@ from atlas_worldmodel.attention_world import (
     ForcesWorld,
     HeadsWorld,
     Memory,
+    Opening,
     arrival,
+    opening,
     remember,
     rollout,
 )
@@ -188,14 +190,26 @@ def test_the_velocity_on_arrival_flies_on_along_the_same_geodesic() -> None:
     assert torch.allclose(state.w, now.w, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("kind", [ForcesWorld, HeadsWorld])
+def test_an_untrained_world_goes_on_along_what_it_was_given(kind: type[nn.Module]) -> None:
+    """Oracle: points that its own friction leaves of a flight, `(1 + k) / 2 k^n` of the speed in step n."""
+    start, kept = State(in_ball(BATCH, 4, seed=1), drawn(BATCH, 4, seed=2)), 1 / (1 + math.exp(-2.0))
+    lengths = [0.0, *(sum((1 + kept) / 2 * kept**n for n in range(m)) for m in range(1, 8))]
+    points = torch.stack([drift(start, length).z for length in lengths], 1)
+    world = kind(CHARTS, SIZES, memory=MEMORY, random=RandomStreams(3)).double()
+    predicted = rollout(world, opening(points, torch.zeros(BATCH, 7, 2).double(), MEMORY), scene()[3])
+    assert torch.allclose(predicted, points[:, MEMORY + 2 :], rtol=0, atol=1e-11)
+
+
 def test_a_rollout_remembers_what_it_passed() -> None:
-    state, _, memory, centers = scene()
+    state, before, memory, centers = scene()
     world = world_of(HeadsWorld)
     actions, origin = drawn(BATCH, 3, 2, seed=6), torch.zeros(4, dtype=FLOAT)
-    path = rollout(world, state, actions, memory, centers)
+    path = rollout(world, Opening(state, before, memory, actions), centers)
+    state = world.begin(state, before, memory, centers, origin)
     for t in range(3):
         after = world(state, actions[:, t], memory, centers, origin)
-        memory, state = remember(memory, state, actions[:, t]), after
-        assert torch.equal(path[:, t], state.z)
-    forgetful = rollout(world, scene()[0], actions, memory, centers)
-    assert not torch.allclose(path, forgetful, atol=1e-4)
+        memory, state = remember(memory, state, actions[:, t]), State(project(after.z, 6.0), after.w)
+        assert torch.allclose(path[:, t], state.z, rtol=0, atol=1e-14)
+    forgetful = world(state, actions[:, 2], scene()[2], centers, origin)
+    assert not torch.allclose(world(state, actions[:, 2], memory, centers, origin).z, forgetful.z, atol=1e-4)

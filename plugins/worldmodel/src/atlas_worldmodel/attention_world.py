@@ -9,11 +9,10 @@ environment.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
-from atlas_topoencoder.geometry import conformal_factor, gyration, logmap0_difference
+from atlas_topoencoder.geometry import conformal_factor, gyration, logmap0_difference, project
 from torch import nn
 from torch.nn import functional
 
@@ -27,7 +26,9 @@ __all__ = [
     "ForcesWorld",
     "HeadsWorld",
     "Memory",
+    "Opening",
     "Pull",
+    "World",
     "arrival",
     "opening",
     "remember",
@@ -63,6 +64,40 @@ def arrival(before: torch.Tensor, now: torch.Tensor) -> State:
     return State(now, -2 * logmap0_difference(now, before))
 
 
+class World(Protocol):
+    """A model of one step, and of the velocity with which the first begins."""
+
+    def begin(
+        self,
+        state: State,
+        before: torch.Tensor,
+        memory: Memory,
+        centers: torch.Tensor,
+        origin: torch.Tensor,
+    ) -> State:
+        """Return the state at a point that was reached with a velocity, after an action `[B, A]`."""
+        ...
+
+    def __call__(
+        self,
+        state: State,
+        action: torch.Tensor,
+        memory: Memory,
+        centers: torch.Tensor,
+        origin: torch.Tensor,
+    ) -> State:
+        """Return the state a step later.
+
+        Args:
+            state: Points `[B, D]` and velocities.
+            action: `[B, A]`.
+            memory: Of the points before.
+            centers: Of the charts, `[N_c, D]`.
+            origin: What temperature and geodesic terms refer to, `[D]`.
+        """
+        ...
+
+
 class AtlasTokens(nn.Module):
     """The tokens that heads attend to, from the atlas and from the memory.
 
@@ -95,14 +130,21 @@ class AtlasTokens(nn.Module):
 
 
 class Pull(NamedTuple):
-    """What acts at points: a covector `[B, D]`, and a two-form `[B, D, D]` that turns velocities."""
+    """What acts at points.
+
+    Attributes:
+        force: A covector, `[B, D]`.
+        field: A two-form that turns velocities, `[B, D, D]`.
+        friction: Rate at which velocities are forgotten, `[B, 1]`, positive.
+    """
 
     force: torch.Tensor
     field: torch.Tensor
+    friction: torch.Tensor
 
 
 class AttentionForces(nn.Module):
-    """The kick head as a source of forces: a covector and a turning two-form at a point.
+    """The kick head as a source of forces: a covector, a turning two-form and a friction at a point.
 
     They depend on the position, the action and the tokens, and not on the velocity, so that a kick is what it
     is called. The force is no gradient of a potential and the two-form is not closed: nothing is conserved
@@ -115,20 +157,23 @@ class AttentionForces(nn.Module):
 
     def __init__(self, sizes: Sizes, planes: int = 2) -> None:
         super().__init__()
-        self.head = CovariantHead(sizes._replace(site_vectors=0), vectors=1 + 2 * planes, scalars=0)
+        self.head = CovariantHead(sizes._replace(site_vectors=0), vectors=1 + 2 * planes, scalars=1)
 
     def forward(self, z: torch.Tensor, origin: torch.Tensor, action: torch.Tensor, tokens: Tokens) -> Pull:
         """Return what acts at points `[B, D]` under actions `[B, A]`."""
         seen = see(z, tokens)
-        vectors, _ = self.head(z, origin, z.unsqueeze(-2)[:, :0], action, seen, tokens.scalars)
+        vectors, said = self.head(z, origin, z.unsqueeze(-2)[:, :0], action, seen, tokens.scalars)
         ahead, beside = vectors[:, 1:].chunk(2, 1)
         plane = ahead.mT @ beside
         factor = conformal_factor(z)
-        return Pull(factor * vectors[:, 0], factor.unsqueeze(-1).square() * (plane - plane.mT))
+        field = factor.unsqueeze(-1).square() * (plane - plane.mT)
+        return Pull(factor * vectors[:, 0], field, functional.softplus(said - 2.0))
 
 
 class ForcesWorld(nn.Module):
-    """The explicit step B R A O A R B with forces from attention and a learned friction.
+    """The explicit step B R A O A R B with forces and friction from attention.
+
+    The friction is that of the point where the step begins.
 
     Args:
         charts: N_c.
@@ -141,8 +186,23 @@ class ForcesWorld(nn.Module):
         super().__init__()
         self.tokens = AtlasTokens(charts, sizes, actions=sizes.site_scalars, memory=memory)
         self.forces = AttentionForces(sizes)
-        self.friction = nn.Parameter(torch.tensor(-2.0))
         draw_attention(self, random)
+
+    def begin(
+        self,
+        state: State,
+        before: torch.Tensor,
+        memory: Memory,
+        centers: torch.Tensor,
+        origin: torch.Tensor,
+    ) -> State:
+        """Return the state at a point reached with a velocity: what its last step ended with.
+
+        A step that arrives with the mean velocity of its two flights has half its friction and half a kick
+        still to come.
+        """
+        acts = self.forces(state.z, origin, before, self.tokens(centers, memory))
+        return _settled(state, acts.friction, acts.force)
 
     def forward(
         self,
@@ -157,7 +217,7 @@ class ForcesWorld(nn.Module):
         before = self.forces(state.z, origin, action, tokens)
         state = rotate(kick(state, before.force, 0.5), before.field, 0.5)
         state = drift(state, 0.5)
-        state = drift(State(state.z, state.w * torch.exp(-functional.softplus(self.friction))), 0.5)
+        state = drift(State(state.z, state.w * torch.exp(-before.friction)), 0.5)
         after = self.forces(state.z, origin, action, tokens)
         return kick(rotate(state, after.field, 0.5), after.force, 0.5)
 
@@ -184,6 +244,19 @@ class HeadsWorld(nn.Module):
         self.thermostat = CovariantHead(sizes, vectors=0, scalars=1)
         draw_attention(self, random)
 
+    def begin(
+        self,
+        state: State,
+        before: torch.Tensor,
+        memory: Memory,
+        centers: torch.Tensor,
+        origin: torch.Tensor,
+    ) -> State:
+        """Return the state at a point reached with a velocity; see `ForcesWorld.begin`."""
+        tokens = self.tokens(centers, memory)
+        acts = self.kick(state.z, origin, before, tokens)
+        return _settled(state, self._friction(state, before, tokens, origin), acts.force)
+
     def forward(
         self,
         state: State,
@@ -197,12 +270,17 @@ class HeadsWorld(nn.Module):
         before = self.kick(state.z, origin, action, tokens)
         state = rotate(kick(state, before.force, 0.5), before.field, 0.5)
         state = self._drifted(state, origin, action, tokens)
-        seen = see(state.z, tokens)
-        _, said = self.thermostat(state.z, origin, state.w.unsqueeze(-2), action, seen, tokens.scalars)
-        state = State(state.z, state.w * torch.exp(-functional.softplus(said - 2.0)))
+        state = State(state.z, state.w * torch.exp(-self._friction(state, action, tokens, origin)))
         state = self._drifted(state, origin, action, tokens)
         after = self.kick(state.z, origin, action, tokens)
         return kick(rotate(state, after.field, 0.5), after.force, 0.5)
+
+    def _friction(
+        self, state: State, action: torch.Tensor, tokens: Tokens, origin: torch.Tensor
+    ) -> torch.Tensor:
+        seen = see(state.z, tokens)
+        _, said = self.thermostat(state.z, origin, state.w.unsqueeze(-2), action, seen, tokens.scalars)
+        return functional.softplus(said - 2.0)
 
     def _drifted(self, state: State, origin: torch.Tensor, action: torch.Tensor, tokens: Tokens) -> State:
         seen = see(state.z, tokens)
@@ -211,13 +289,35 @@ class HeadsWorld(nn.Module):
         return State(moved.z, _carried(state.z, moved.z, state.w))
 
 
+def _settled(state: State, friction: torch.Tensor, force: torch.Tensor) -> State:
+    """Return the state after what is left of a step with that mean velocity of its two flights."""
+    kept = torch.exp(-friction)
+    return kick(State(state.z, state.w * (2 * kept / (1 + kept))), force, 0.5)
+
+
 def _carried(z: torch.Tensor, there: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
     """Return an orthonormal vector after parallel transport along the geodesic."""
     return gyration(there, -z, w)
 
 
-def opening(points: torch.Tensor, actions: torch.Tensor, memory: int) -> tuple[State, Memory, torch.Tensor]:
-    """Return the state, the memory and the actions ahead that the first `memory + 2` frames give.
+class Opening(NamedTuple):
+    """What is known when a prediction begins.
+
+    Attributes:
+        state: The last given point, with the velocity at which it was reached.
+        before: The action that led to it, `[B, A]`.
+        memory: Of the points before it.
+        ahead: The actions to come, `[B, H, A]`.
+    """
+
+    state: State
+    before: torch.Tensor
+    memory: Memory
+    ahead: torch.Tensor
+
+
+def opening(points: torch.Tensor, actions: torch.Tensor, memory: int) -> Opening:
+    """Return what the first `memory + 2` frames give.
 
     Velocities are those of arrival, so that the first frame serves the second's alone.
 
@@ -227,40 +327,40 @@ def opening(points: torch.Tensor, actions: torch.Tensor, memory: int) -> tuple[S
         memory: Points that are remembered, M.
     """
     passed = arrival(points[:, : memory + 1], points[:, 1 : memory + 2])
-    return (
+    return Opening(
         State(passed.z[:, -1], passed.w[:, -1]),
+        actions[:, memory],
         Memory(passed.z[:, :-1], passed.w[:, :-1], actions[:, 1 : memory + 1]),
         actions[:, memory + 1 :],
     )
 
 
-World = Callable[[State, torch.Tensor, Memory, torch.Tensor, torch.Tensor], State]
-"""One step: state, action, memory, chart centres and origin to the next state."""
-
-
 def rollout(
     world: World,
-    state: State,
-    actions: torch.Tensor,
-    memory: Memory,
+    begin: Opening,
     centers: torch.Tensor,
     origin: torch.Tensor | None = None,
+    max_radius: float = 6.0,
 ) -> torch.Tensor:
     """Return the points that a world model passes, `[B, H, D]`, fed with its own predictions.
 
+    A point that leaves the radius is put back onto it along its ray, as an encoder's points are: float32
+    loses the ball's edge.
+
     Args:
         world: The model.
-        state: Where it begins, `[B, D]`.
-        actions: `[B, H, A]`.
-        memory: Of what was before.
+        begin: What is known when it begins.
         centers: Of the charts, `[N_c, D]`.
         origin: `[D]`; zero where None.
+        max_radius: Hyperbolic distance from zero within which points are kept.
     """
     origin = torch.zeros_like(centers[0]) if origin is None else origin
+    memory = begin.memory
+    state = world.begin(begin.state, begin.before, memory, centers, origin)
     passed = []
-    for action in actions.unbind(1):
+    for action in begin.ahead.unbind(1):
         after = world(state, action, memory, centers, origin)
         memory = remember(memory, state, action)
-        state = after
+        state = State(project(after.z, max_radius), after.w)
         passed.append(state.z)
     return torch.stack(passed, 1)

@@ -39,8 +39,8 @@ def rehearse(seed: int) -> list[Cell]:
     weights = {name: 0.0 if name in left_out else weight for name, weight in SEED_WEIGHTS.items()}
 
     def dynamics(sequence: LatentSequence) -> torch.Tensor:
-        state, memory, ahead = opening(sequence.points, sequence.actions, _MEMORY)
-        predicted = rollout(world, state, ahead, memory, sequence.centers)
+        begin = opening(sequence.points, sequence.actions, _MEMORY)
+        predicted = rollout(world, begin, sequence.centers)
         return distance(predicted, sequence.targets[:, _MEMORY + 2 :]).mean()
 
     def drawn(purpose: str, *shape: int) -> torch.Tensor:
