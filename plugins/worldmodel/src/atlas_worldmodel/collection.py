@@ -18,7 +18,7 @@ from atlas_worldmodel.environments import Environment
 from atlas_worldmodel.spaces import ActionSpace, Discrete
 from atlas_worldmodel.trajectories import Episode, Trajectories
 
-__all__ = ["Law", "collect", "draw_actions", "play"]
+__all__ = ["Law", "collect", "draw_actions", "planned", "play"]
 
 
 @frozen
@@ -180,7 +180,7 @@ def collect(
         for row in range(count):
             if done >= transitions:
                 break
-            episode = play(environment, _planned(actions[row]), steps=length, seed=int(seeds[row]))
+            episode = play(environment, planned(actions[row]), steps=length, seed=int(seeds[row]))
             episodes.append(episode)
             done += len(episode.actions)
             if progress is not None:
@@ -195,6 +195,6 @@ def collect(
     )
 
 
-def _planned(actions: np.ndarray) -> Callable[[np.ndarray, int], np.ndarray]:
+def planned(actions: np.ndarray) -> Callable[[np.ndarray, int], np.ndarray]:
     """Return what acts as was drawn, whatever it sees."""
     return lambda observation, step: np.asarray(actions[step])

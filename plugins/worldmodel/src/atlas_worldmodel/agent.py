@@ -1,0 +1,376 @@
+"""An agent: it acts, fits a world model to what it saw, and improves its policy, round by round.
+
+A round plays until enough transitions are added, fits the ensemble, improves policy and value, and is done.
+The first rounds act blind, under a declared law; later ones draw forces from the policy. Every draw is keyed
+by purpose and number, so that a round depends on the state before it and its number alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from attrs import define, field, frozen
+
+from atlas.errors import InstrumentFailed
+from atlas.objective import Objective
+from atlas.randomness import RandomStreams
+from atlas_worldmodel.collection import Law, draw_actions, planned, play
+from atlas_worldmodel.ensemble import Ensemble, Transitions, transitions_of
+from atlas_worldmodel.environments import Environment
+from atlas_worldmodel.imagination import imagine, lambda_returns
+from atlas_worldmodel.policy import Policy, Value
+from atlas_worldmodel.policy_terms import POLICY_SLOT, PolicyOutputs
+from atlas_worldmodel.trajectories import Episode, Trajectories
+
+__all__ = ["Agent", "AgentSettings", "Progress"]
+
+Progress = Callable[..., None]
+
+
+@frozen
+class AgentSettings:
+    """How an agent learns.
+
+    Attributes:
+        improvement: `imagination`, through the world model, or `reinforce`, by the score of what was played.
+        round_transitions: Transitions that a round adds at least, in whole episodes.
+        blind_rounds: Rounds whose actions do not depend on the state.
+        members: Of the ensemble.
+        world_hidden: Width of a member.
+        policy_hidden: Width of policy and value.
+        fit_steps: Steps of the world model a round.
+        fit_batch: Transitions of a step and member.
+        fit_rate: Learning rate of the world model at a round's beginning; it falls to a tenth.
+        improve_steps: Steps of policy and value a round; REINFORCE takes one, since what was played speaks of
+            the policy that played it alone.
+        improve_batch: Paths of a step, a multiple of the members.
+        horizon: Steps of a path.
+        discount: Of the return, per step.
+        trace: lambda of TD(lambda).
+        rate: Learning rate of policy and value.
+        clip: Greatest norm of a gradient.
+        value_lag: Share of the old in the slow copy of the value, at each step.
+    """
+
+    improvement: str
+    round_transitions: int
+    blind_rounds: int
+    members: int
+    world_hidden: int
+    policy_hidden: int
+    fit_steps: int
+    fit_batch: int
+    fit_rate: float
+    improve_steps: int
+    improve_batch: int
+    horizon: int
+    discount: float
+    trace: float
+    rate: float
+    clip: float
+    value_lag: float
+
+
+@define(eq=False)
+class Agent:
+    """Policy, value, world model, and everything seen.
+
+    Attributes:
+        environment: Where it acts.
+        settings: How it learns.
+        objective: Terms of policy and value.
+        random: Of everything that is drawn.
+        law: Of blind actions.
+        episodes: Played so far.
+        round: Rounds done.
+    """
+
+    environment: Environment
+    settings: AgentSettings
+    objective: Objective
+    random: RandomStreams
+    law: Law
+    episodes: list[Episode] = field(factory=list)
+    round: int = 0
+    world: Ensemble = field(init=False)
+    policy: Policy = field(init=False)
+    value: Value = field(init=False)
+    slow_value: Value = field(init=False)
+    _world_optimizer: torch.optim.Optimizer = field(init=False)
+    _optimizer: torch.optim.Optimizer = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Draw the initial weights."""
+        s, size, space = self.settings, self.environment.observation_size, self.environment.action_space
+        self.world = Ensemble(
+            size, space.features, members=s.members, hidden=s.world_hidden, random=self.random
+        )
+        self.policy = Policy(size, space, hidden=s.policy_hidden, random=self.random)
+        self.value = Value(size, hidden=s.policy_hidden, random=self.random)
+        self.slow_value = Value(size, hidden=s.policy_hidden, random=self.random).requires_grad_(False)
+        self._world_optimizer = torch.optim.AdamW(self.world.parameters(), s.fit_rate, weight_decay=1e-4)
+        learners = [{"params": list(module.parameters())} for module in (self.policy, self.value)]
+        self._optimizer = torch.optim.Adam(learners, s.rate)
+
+    @property
+    def transitions(self) -> int:
+        """Steps taken in the environment so far."""
+        return sum(len(episode.actions) for episode in self.episodes)
+
+    def trajectories(self) -> Trajectories:
+        """Return everything seen."""
+        return Trajectories.of(
+            self.episodes,
+            action_space=self.environment.action_space,
+            environment=f"{self.environment.source}, {self.environment.name}",
+            generator=f"{self.settings.blind_rounds} rounds {self.law}, then a policy's forces",
+            seed=self.random.seed,
+        )
+
+    def advance(self, progress: Progress) -> dict[str, float]:
+        """Do one round and return its figures: losses, and the mean return of its episodes.
+
+        Raises:
+            InstrumentFailed: The environment raised, or a loss is not finite.
+        """
+        played = self._play()
+        figures = {"played_return": float(np.mean([float(e.rewards.sum()) for e in played]))}
+        if self.settings.improvement == "imagination":
+            figures["world"] = self._fit(progress)
+            figures |= self._improve(progress)
+        else:
+            figures |= self._learn(played, first=len(self.episodes) - len(played))
+        self.round += 1
+        return figures
+
+    # Playing
+
+    def _play(self) -> list[Episode]:
+        s, space = self.settings, self.environment.action_space
+        limit = self.environment.time_limit
+        blind = self.round < s.blind_rounds
+        fresh: list[Episode] = []
+        while sum(len(episode.actions) for episode in fresh) < s.round_transitions:
+            number = len(self.episodes) + len(fresh)
+            start = int(self.random.generator("start", number).integers(2**31))
+            draws = self.random.generator("acting", number)
+            if blind:
+                act = planned(draw_actions(self.law, space, 1, limit, draws)[0])
+            else:
+                act = self._drawn(limit, draws)
+            fresh.append(play(self.environment, act, steps=limit, seed=start))
+        self.episodes += fresh
+        return fresh
+
+    def _drawn(self, limit: int, draws: np.random.Generator) -> Callable[[np.ndarray, int], np.ndarray]:
+        """Return what acts by forces drawn from the policy."""
+        noise, uniform = self._noise(limit, draws)
+
+        @torch.no_grad()
+        def act(observation: np.ndarray, step: int) -> np.ndarray:
+            z = self.world.point(torch.from_numpy(observation)[None])
+            did = self.policy(z, noise[step : step + 1], uniform[step : step + 1])
+            return self.environment.action_space.decode(did.features[0].numpy())
+
+        return act
+
+    def _noise(self, limit: int, draws: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the noise of an episode's forces `[limit, D]` and choices `[limit]`."""
+        noise = torch.from_numpy(draws.standard_normal((limit, self.policy.latent))).float()
+        return noise, torch.from_numpy(draws.random(limit)).float()
+
+    def act(self, observation: np.ndarray, step: int = 0) -> np.ndarray:
+        """Return the action of the mean force at an observation."""
+        with torch.no_grad():
+            z = self.world.point(torch.from_numpy(observation)[None])
+            return self.environment.action_space.decode(self.policy.mean_action(z)[0].numpy())
+
+    def returns(
+        self, seeds: Sequence[int], states: Sequence[Sequence[float]] | None = None
+    ) -> tuple[float, ...]:
+        """Return the undiscounted returns of mean forces from fixed starts.
+
+        Args:
+            seeds: Of the starts.
+            states: The simulator's states to start in, as many as seeds, in place of theirs.
+        """
+        limit = self.environment.time_limit
+        found = []
+        for number, seed in enumerate(seeds):
+            state = None if states is None else states[number]
+            episode = play(self.environment, self.act, steps=limit, seed=seed, state=state)
+            found.append(float(episode.rewards.sum(dtype=np.float64)))
+        return tuple(found)
+
+    # Learning
+
+    def _fit(self, progress: Progress) -> float:
+        s = self.settings
+        data = transitions_of(self.trajectories())
+        self.world.normalise(data)
+        count, total = len(data.reward), 0.0
+        generator = self.random.generator("fit", self.round)
+        for step in range(s.fit_steps):
+            rows = torch.from_numpy(generator.integers(count, size=(s.members, s.fit_batch)))
+            loss = self.world.loss(Transitions(*(part[rows] for part in data)))
+            share = (1 + math.cos(math.pi * step / s.fit_steps)) / 2
+            self._descend(self._world_optimizer, loss, s.fit_rate * (0.1 + 0.9 * share))
+            if step >= 0.9 * s.fit_steps:
+                total += float(loss.detach())
+            if step % 200 == 0:
+                progress("fitting the world", done=step, total=s.fit_steps, loss=float(loss.detach()))
+        return self._finite("world", total / (s.fit_steps - math.ceil(0.9 * s.fit_steps)))
+
+    def _improve(self, progress: Progress) -> dict[str, float]:
+        s = self.settings
+        data = transitions_of(self.trajectories())
+        scale = self._unit(data)
+        self.world.requires_grad_(False)
+        if self.round == 0:
+            self.slow_value.load_state_dict(self.value.state_dict())
+        rows = self.random.generator("imagination", self.round)
+        noise = torch.Generator().manual_seed(int(rows.integers(2**63 - 1)))
+        figures: dict[str, float] = {}
+        for step in range(s.improve_steps):
+            picked = torch.from_numpy(rows.integers(len(data.reward), size=s.improve_batch))
+            value = self.objective({POLICY_SLOT: self._imagined(data.observation[picked], noise, scale)})
+            self._descend(self._optimizer, value.total, s.rate)
+            self._follow()
+            if step % 50 == 0 or step == s.improve_steps - 1:
+                figures = {name: self._finite(name, float(t.detach())) for name, t in value.terms.items()}
+                progress("improving", done=step, total=s.improve_steps, **_spelled(figures))
+        self.world.requires_grad_(True)
+        return figures
+
+    def _unit(self, data: Transitions) -> float:
+        """Return what a value of 1 is worth: a tenth of the discounted horizon of typical rewards."""
+        return float(data.reward.square().mean().sqrt().clamp_min(1e-3)) / (1 - self.settings.discount) / 10
+
+    def _imagined(self, starts: torch.Tensor, noise: torch.Generator, unit: float) -> PolicyOutputs:
+        s = self.settings
+        path = imagine(self.world, self.policy, starts, s.horizon, noise)
+        with torch.no_grad():
+            ones = torch.ones_like(path.goes_on[:1])
+            reached = torch.cat([ones, path.goes_on[:-1]]).cumprod(0)
+        ahead = self.slow_value(path.z)
+        returns = lambda_returns(path.rewards / unit, path.goes_on, ahead, discount=s.discount, trace=s.trace)
+        values = self.value(path.z[:-1].detach())
+        return PolicyOutputs(path.z, path.law, path.scores, returns, values, reached)
+
+    def _learn(self, played: list[Episode], first: int) -> dict[str, float]:
+        """Take one step by what the policy played itself; a blind round only fixes where points lie."""
+        s = self.settings
+        if self.round < s.blind_rounds:
+            self.world.normalise(transitions_of(self.trajectories()))
+            return {}
+        data = self.trajectories().take(np.arange(first, first + len(played)))
+        unit = self._unit(transitions_of(data))
+        limit = self.environment.time_limit
+        drawn = [self._noise(limit, self.random.generator("acting", first + n)) for n in range(len(played))]
+        steps = data.longest
+        z = self.world.point(torch.from_numpy(data.observations)).transpose(0, 1)
+        did = self.policy(
+            z[:-1],
+            torch.stack([noise[:steps] for noise, _ in drawn], 1),
+            torch.stack([uniform[:steps] for _, uniform in drawn], 1),
+        )
+        mask = torch.from_numpy(data.mask).T.float()
+        returns = torch.zeros_like(mask)
+        ahead = self.value(z).detach()
+        for n, (length, over) in enumerate(zip(data.lengths.tolist(), data.terminated, strict=True)):
+            goes_on = torch.ones(length)
+            goes_on[-1] = 0.0 if over else 1.0  # cut by the limit of time, it goes on with the last value
+            rewards = torch.from_numpy(data.rewards[n, :length]) / unit
+            returns[:length, n] = lambda_returns(
+                rewards, goes_on, ahead[: length + 1, n], discount=s.discount, trace=s.trace
+            )
+        value = self.objective(
+            {POLICY_SLOT: PolicyOutputs(z, did.law, did.score, returns, self.value(z[:-1]), mask)}
+        )
+        self._descend(self._optimizer, value.total, s.rate)
+        return {name: self._finite(name, float(term.detach())) for name, term in value.terms.items()}
+
+    def _follow(self) -> None:
+        """Let the slow value follow."""
+        lag = self.settings.value_lag
+        with torch.no_grad():
+            for slow, live in zip(self.slow_value.parameters(), self.value.parameters(), strict=True):
+                slow.lerp_(live, 1 - lag)
+
+    def _descend(self, optimizer: torch.optim.Optimizer, loss: torch.Tensor, rate: float) -> None:
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call] # torch's own
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+            torch.nn.utils.clip_grad_norm_(group["params"], self.settings.clip)
+        optimizer.step()
+
+    # Keeping
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return all tensors that the next round depends on, by name."""
+        tensors = {
+            f"{name}.{key}": value
+            for name, module in self._modules().items()
+            for key, value in module.state_dict().items()
+        }
+        for name, optimizer in self._optimizers().items():
+            for number, parameter in enumerate(p for g in optimizer.param_groups for p in g["params"]):
+                for key, value in optimizer.state.get(parameter, {}).items():
+                    tensors[f"{name}.{number}.{key}"] = value
+        for number, episode in enumerate(self.episodes):
+            ends = np.array([episode.terminated, episode.truncated])
+            for key in ("observations", "actions", "rewards"):
+                tensors[f"episode.{number}.{key}"] = torch.from_numpy(getattr(episode, key))
+            tensors[f"episode.{number}.ends"] = torch.from_numpy(ends)
+        return {name: value.detach().contiguous().clone() for name, value in tensors.items()}
+
+    def restore(self, tensors: Mapping[str, torch.Tensor], done: int) -> None:
+        """Go on from what `state` returned after so many rounds."""
+        for name, module in self._modules().items():
+            module.load_state_dict(_under(tensors, f"{name}."))
+        for name, optimizer in self._optimizers().items():
+            for number, parameter in enumerate(p for g in optimizer.param_groups for p in g["params"]):
+                kept = _under(tensors, f"{name}.{number}.")
+                if kept:
+                    optimizer.state[parameter] = {key: value.clone() for key, value in kept.items()}
+        self.episodes = []
+        while kept := _under(tensors, f"episode.{len(self.episodes)}."):
+            observations, actions, rewards = (
+                kept[key].numpy() for key in ("observations", "actions", "rewards")
+            )
+            terminated, truncated = kept["ends"].tolist()
+            self.episodes.append(Episode(observations, actions, rewards, terminated, truncated))
+        self.round = done
+
+    def _modules(self) -> dict[str, torch.nn.Module]:
+        return {
+            "world": self.world,
+            "policy": self.policy,
+            "value": self.value,
+            "slow_value": self.slow_value,
+        }
+
+    def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        return {"world_optimizer": self._world_optimizer, "optimizer": self._optimizer}
+
+    def _finite(self, name: str, value: float) -> float:
+        if not math.isfinite(value):
+            raise InstrumentFailed(
+                f"the loss {name} is {value} in round {self.round + 1}",
+                where=f"loss.{name}",
+                fix="lower the learning rate, or shorten the horizon; the checkpoint before it is kept",
+            )
+        return value
+
+
+def _under(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {n.removeprefix(prefix): tensor for n, tensor in tensors.items() if n.startswith(prefix)}
+
+
+def _spelled(figures: Mapping[str, Any]) -> dict[str, float]:
+    return {name.replace("-", "_"): value for name, value in figures.items()}
