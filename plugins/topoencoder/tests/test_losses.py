@@ -38,7 +38,8 @@ def outputs() -> ModelOutputs:
     with torch.no_grad():  # away from the special point of the initial weights
         for parameter in model.parameters():
             parameter += 0.3 * torch.from_numpy(generator.standard_normal(parameter.shape))
-        model.router.centers_tangent *= 0.3
+        for router in (model.router, model.decoder_router):
+            router.centers_tangent *= 0.3
     draw = lambda *shape: torch.from_numpy(generator.standard_normal(shape))  # noqa: E731
     x = draw(B, 6)
     encoding, decoding = model(x)
@@ -131,6 +132,16 @@ def gaussian(z: np.ndarray) -> float:
 
 def cosines(a: np.ndarray, b: np.ndarray) -> float:
     return sum((u @ v) ** 2 / ((u @ u) * (v @ v) + 1e-8) for u, v in zip(a, b, strict=True)) / B
+
+
+def between(z: np.ndarray, p: np.ndarray) -> float:
+    mean = sum(z) / B
+    total = sum((row - mean) @ (row - mean) for row in z)
+    found = 0.0
+    for k in range(CHARTS):
+        own = sum(p[b, k] * z[b] for b in range(B)) / sum(p[:, k])
+        found += sum(p[:, k]) * (own - mean) @ (own - mean)
+    return found / (total + 1e-4)
 
 
 def reference(name: str, o: ModelOutputs) -> float:
@@ -300,6 +311,7 @@ def reference(name: str, o: ModelOutputs) -> float:
             / B
         ),
         "enclosure": enclosure,
+        "texture-independence": lambda: between(a["z_tex"], p),
         "texture-orthogonality": lambda: (
             cosines(a["z_tex"], a["z_n"]) + cosines(a["z_tex"], np.array([log0(z) for z in a["z_q"]]))
         ),

@@ -69,10 +69,31 @@ def test_one_seed_makes_one_model_whatever_was_drawn_before() -> None:
     assert all(torch.equal(first[name], again[name]) for name in first)
 
 
-def test_code_nuisance_and_texture_add_up_to_the_residual() -> None:
-    encoding, _ = model_of()(examples())
+@pytest.mark.parametrize("detail", [True, False])
+def test_code_nuisance_and_texture_add_up_to_the_residual(detail: bool) -> None:
+    model = model_of(detail=detail)
+    encoding, _ = model(examples())
     residual = logmap0_difference(encoding.z_q, encoding.local)
+    if model.detail is not None:
+        residual = residual + model.detail(encoding.features)
     assert torch.allclose(encoding.z_n + encoding.z_tex, residual, atol=ROUNDING)
+
+
+def test_the_detail_reaches_the_texture_and_nothing_that_charts_codes_or_dynamics_read() -> None:
+    model = model_of()
+    before, _ = model(examples())
+    with torch.no_grad():
+        model.detail.bias.add_(1.0)
+    after, _ = model(examples())
+    assert torch.allclose(after.z_tex, before.z_tex + 1.0, atol=ROUNDING)
+    assert torch.equal(after.z_geo, before.z_geo) and torch.equal(after.weights, before.weights)
+
+
+def test_before_charts_are_placed_all_charts_decode_alike() -> None:
+    model = model_of()
+    point = model.encode(examples()).v
+    first, last = (model.decode(point, weights=torch.eye(3)[k].expand(32, 3)).base for k in (0, 2))
+    assert torch.allclose(first, last, atol=ROUNDING)
 
 
 def test_the_codes_of_an_encoding_are_the_nearest_of_each_chart() -> None:

@@ -36,6 +36,7 @@ class Architecture:
         shared_router: Whether encoder and decoder route by the same router and centres.
         soft_equivariant: Whether codes are chosen by a learned metric that weighs the norms of bundles.
         texture: Whether the decoder adds the texture path.
+        detail: Whether the texture also holds what the extractor saw of an example and its point does not.
         routing: How charts blend: by the softmax, by the greatest score, or by the latter with the
             gradient of the former.
         lipschitz: Greatest spectral norm of a spectrally bounded layer.
@@ -55,6 +56,7 @@ class Architecture:
     shared_router: bool = True
     soft_equivariant: bool = False
     texture: bool = True
+    detail: bool = True
     routing: str = field(default="soft", validator=in_(ROUTINGS))
     lipschitz: float = field(default=4.0, validator=gt(0.0))
     max_radius: float = field(default=6.0, validator=gt(0.0))

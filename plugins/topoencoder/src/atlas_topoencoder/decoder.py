@@ -41,7 +41,7 @@ class Decoder(nn.Module):
         self.texture = (
             SpectralLinear(latent, outputs, bias=False, bound=bound) if architecture.texture else None
         )
-        self.texture_scale = nn.Parameter(torch.tensor(0.1)) if architecture.texture else None
+        self.texture_scale = nn.Parameter(torch.tensor(1.0)) if architecture.texture else None
 
     def forward(
         self,

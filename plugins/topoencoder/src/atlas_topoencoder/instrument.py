@@ -29,8 +29,12 @@ from atlas_topoencoder.repetition import History, Keeping, identity_of, train
 from atlas_topoencoder.training import Device, Schedule, Training, open_device
 from atlas_topoencoder.viewing import example_images, place_rows
 from atlas_topoencoder.views import Views
+from atlas_topoencoder.weights import standardise
 
 __all__ = ["objective_of", "run", "training_of"]
+
+_FITTED = 1000
+"""Training examples that a model's initial offsets and scale are fitted to, at most."""
 
 
 def run(context: StepContext) -> None:
@@ -122,8 +126,11 @@ def training_of(
             where="model.charts",
             fix=f"ask for at most {len(parts.train)} charts, or give more examples",
         )
+    model = TopoEncoder(architecture, random)
+    if schedule.warmup:
+        standardise(model, torch.from_numpy(dataset.take(parts.train[:_FITTED])))
     return Training(
-        model=TopoEncoder(architecture, random),
+        model=model,
         companions=Companions(
             charts=architecture.charts,
             latent=architecture.latent,

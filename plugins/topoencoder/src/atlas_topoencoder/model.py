@@ -62,6 +62,7 @@ class TopoEncoder(nn.Module):
         hidden, latent = architecture.hidden, architecture.latent
         self.extractor = make_extractor(architecture)
         self.value = nn.Linear(hidden, latent)
+        self.detail = nn.Linear(hidden, latent) if architecture.detail else None
         self.router = make_router(architecture)
         self.own_decoder_router = None if architecture.shared_router else make_router(architecture)
         self.quantiser = Codebook(architecture)
@@ -111,6 +112,8 @@ class TopoEncoder(nn.Module):
         z_n_charts = self.structure_filter(residual_charts)
         z_n = (row @ z_n_charts).squeeze(1)
         z_tex = residual.squeeze(1) - z_n
+        if self.detail is not None:
+            z_tex = z_tex + self.detail(features)
         z_q_st = straight_through(local, z_q)
         return Encoding(
             features=features,

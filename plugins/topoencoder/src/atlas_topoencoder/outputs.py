@@ -56,8 +56,8 @@ class Encoding:
         z_n_charts: Nuisance of each chart, the structure filter of `residual_charts`, `[B, N_c, D]`,
             tangent.
         z_n: Their weighted sum, `[B, D]`, tangent.
-        z_tex: Texture, the logarithm of `local` seen from the constant `z_q`, less `z_n`, `[B, D]`,
-            tangent.
+        z_tex: Texture, the logarithm of `local` seen from the constant `z_q`, plus the detail where the
+            model has one, less `z_n`, `[B, D]`, tangent.
         z_geo: What the decoder's base path reads, `c_bar + (z_q_st + exp0(z_n))`, `[B, D]`, in the ball.
     """
 

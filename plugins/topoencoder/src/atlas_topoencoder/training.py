@@ -47,8 +47,8 @@ class Schedule:
         learning_rate: Largest; it rises over 50 steps and falls to 0 along a cosine.
         weight_decay: Decoupled, of AdamW.
         clip: Greatest norm of the gradient.
-        warmup: Steps of an autoencoder through the point before quantisation, with reconstruction alone,
-            after which charts and codes are placed.
+        warmup: Steps of an autoencoder through the point before quantisation, all charts weighted alike, with
+            reconstruction alone, after which charts and codes are placed.
         placing: `spectral`, `k-means`, `ward`, or `none` to leave charts and codes as they were drawn.
         revive_every: Steps between revivals of dead codes; 0 for none. None in the last fifth.
     """
@@ -211,7 +211,8 @@ class Training:
         plain = torch.from_numpy(self.dataset.take(rows)).to(self.device.device)
         if self.warming_up:
             encoding = self.model.encode(plain)
-            decoding = self.model.decode(encoding.v)
+            even = torch.full_like(encoding.weights, 1 / encoding.weights.shape[1])
+            decoding = self.model.decode(encoding.v, weights=even)
         else:
             encoding, decoding = self.model(plain)
         views = {}

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from atlas.randomness import RandomStreams
-from atlas_topoencoder.spectral import SpectralLinear
+from atlas_topoencoder.spectral import NormGatedGELU, SpectralLinear
 
 if TYPE_CHECKING:
     from atlas_topoencoder.model import TopoEncoder
@@ -21,6 +21,12 @@ _CENTER_LENGTH = 0.5
 """Of the tangent vector of an initial chart centre."""
 _CODE_LENGTH = 0.25
 """Of the tangent vector of an initial code."""
+_PROJECTOR_NORM = 4.0
+"""Spectral norm of the decoder's initial projectors: a tangent vector of length 1, spread over 256 features,
+then has bundles of norms about which the gates bend."""
+_GATE_OFFSET = -2.0
+"""Initial offset of the gates of extractor and decoder. At 0 a gate lies between 1/2 and 1 and is all but
+linear."""
 
 
 def repelled_directions(number: int, dimensions: int, generator: np.random.Generator) -> np.ndarray:
@@ -47,8 +53,9 @@ def draw_weights(model: nn.Module, random: RandomStreams) -> None:
     """Draw every parameter of a TopoEncoder in place; on the CPU, in float64, each from its own stream.
 
     The structure filter begins as the identity, so that the nuisance begins as a shrunken residual and not
-    as a turned one; other spectral maps begin orthogonal, of norm 1; other maps uniform within the inverse
-    root of what they read; centres and codes in repelled directions.
+    as a turned one. Other spectral maps begin orthogonal, of norm 1; the charts' projectors begin as one, of
+    norm 4, so that a decoder that was trained before charts were placed is every chart's. Other maps begin
+    uniform within the inverse root of what they read; centres and codes in repelled directions.
     """
     for name, module in model.named_modules():
         for own, parameter in module.named_parameters(recurse=False):
@@ -67,7 +74,11 @@ def _draw(
         return np.eye(shape[0])
     if isinstance(module, SpectralLinear) and name == "weight":
         maps, outputs = module.left.shape
+        if owner == "decoder.project":
+            return _PROJECTOR_NORM * np.tile(_orthogonal(outputs, shape[1], generator), (maps, 1))
         return np.concatenate([_orthogonal(outputs, shape[1], generator) for _ in range(maps)])
+    if isinstance(module, NormGatedGELU) and not owner.startswith("structure_filter"):
+        return np.full(shape, _GATE_OFFSET)
     if name == "centers_tangent":
         return _CENTER_LENGTH * repelled_directions(shape[0], shape[1], generator)
     if name == "tangent":
@@ -86,8 +97,9 @@ def _draw(
 def standardise(model: TopoEncoder, x: torch.Tensor) -> None:
     """Fit the first and last offsets and the latent scale to data, before the first step of training.
 
-    The reconstruction begins at the mean of the data; latent points begin centred at the origin, at a mean
-    tangent length of 1. Without it they begin in one direction from the origin, far out, in one chart.
+    The reconstruction begins at the mean of the data; latent points and details begin centred at the origin,
+    at a mean tangent length of 1. Without it they begin in one direction from the origin, far out, in one
+    chart.
 
     Args:
         model: Changed in place.
@@ -96,8 +108,11 @@ def standardise(model: TopoEncoder, x: torch.Tensor) -> None:
     last = model.decoder.render[-1]
     assert isinstance(last, SpectralLinear) and last.bias is not None
     last.bias.copy_(x.mean(0).flatten())
-    value = model.value(model.extractor(x))
-    centre = value.mean(0)
-    scale = 1 / torch.linalg.vector_norm(value - centre, dim=1).mean().clamp_min(1e-6)
-    model.value.weight.mul_(scale)
-    model.value.bias.copy_((model.value.bias - centre) * scale)
+    features = model.extractor(x)
+    for head in (model.value, model.detail):
+        if head is not None:
+            value = head(features)
+            centre = value.mean(0)
+            scale = 1 / torch.linalg.vector_norm(value - centre, dim=1).mean().clamp_min(1e-6)
+            head.weight.mul_(scale)
+            head.bias.copy_((head.bias - centre) * scale)

@@ -84,7 +84,11 @@ def parameter_groups(model: TopoEncoder, world: nn.Module | None = None) -> dict
     metric = model.quantiser.metric
     own = model.own_decoder_router
     return {
-        "extractor": [*model.extractor.parameters(), *model.value.parameters()],
+        "extractor": [
+            *model.extractor.parameters(),
+            *model.value.parameters(),
+            *([] if model.detail is None else model.detail.parameters()),
+        ],
         "router": [p for p in model.router.parameters() if p is not centers],
         "chart-centers": [centers],
         "soft-equivariant": [] if metric is None else list(metric.parameters()),
@@ -127,11 +131,14 @@ def divide(model: TopoEncoder, encoding: Encoding) -> Graphs:
     frozen_filter = {name: p.detach() for name, p in model.structure_filter.named_parameters()}
     z_n_charts = torch.func.functional_call(model.structure_filter, frozen_filter, (e.residual_charts,))
     z_n = _blended(e.weights, z_n_charts)
+    z_tex = log0_difference(point(e.z_q.detach()), point(e.local)) - z_n
+    if model.detail is not None:
+        z_tex = z_tex + model.detail(e.features)
     base = evolve(
         e,
         z_n_charts=z_n_charts,
         z_n=z_n,
-        z_tex=log0_difference(point(e.z_q.detach()), point(e.local)) - z_n,
+        z_tex=z_tex,
         z_geo=compose(e.c_bar, e.z_q_st, z_n, radius),
     )
     weights = e.weights.detach()

@@ -11,6 +11,7 @@ import torch
 
 __all__ = [
     "alignment",
+    "between_share",
     "covariance_excess",
     "gaussian_divergence",
     "gram_excess",
@@ -66,6 +67,18 @@ def alignment(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Return the mean squared cosine of rows of `[B, D]`; short vectors count as nearly orthogonal."""
     inner = (a * b).sum(1).square()
     return (inner / (a.square().sum(1) * b.square().sum(1) + _VARIANCE**2)).mean()
+
+
+def between_share(z: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Return which share of the variance of `[B, D]` lies between the groups of weights `[B, N_c]`.
+
+    0 where all groups have one mean, 1 where each example is its group's mean: the correlation ratio, whose
+    groups are weighted. What has none tells a linear reader nothing of its group.
+    """
+    centred = z - z.mean(0)
+    mass = weights.sum(0).clamp_min(_VARIANCE)
+    between = ((weights.mT @ centred).square().sum(1) / mass).sum()
+    return between / (centred.square().sum() + _VARIANCE)
 
 
 def _gram(weight: torch.Tensor) -> torch.Tensor:

@@ -178,6 +178,10 @@ def _texture_orthogonality(o: ModelOutputs) -> torch.Tensor:
     return moments.alignment(e.z_tex, e.z_n) + moments.alignment(e.z_tex, logmap0(e.z_q))
 
 
+def _texture_independence(o: ModelOutputs) -> torch.Tensor:
+    return moments.between_share(o.encoding.z_tex, o.encoding.probabilities.detach())
+
+
 def _metric(o: ModelOutputs) -> SoftEquivariantMetric:
     if o.model.quantiser.metric is None:
         raise BadInput(
@@ -330,6 +334,7 @@ READINGS: dict[str, Reading] = {
     "enclosure": _enclosure,
     "isometry": _isometry,
     "texture-orthogonality": _texture_orthogonality,
+    "texture-independence": _texture_independence,
     "anchoring": _anchoring,
     "base-reconstruction": _base_reconstruction,
     "symbol-reconstruction": _symbol_reconstruction,

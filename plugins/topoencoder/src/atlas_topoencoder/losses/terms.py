@@ -129,6 +129,13 @@ _REGISTER: dict[str, tuple[float, float, str, str, str]] = {
         "E cos(z_tex, z_n)^2 + E cos(z_tex, log0 z_q)^2",
         f"{_LATENT}, texture",
     ),
+    "texture-independence": (
+        0.1,
+        0.0,
+        "base",
+        "sum_k |sum_b sg w_bk t_b|^2 / sum_b w_bk / sum_b |t_b|^2, t = z_tex - its mean",
+        "Atlas; not in the seed",
+    ),
     "anchoring": (
         0.5,
         0.0,
