@@ -235,9 +235,13 @@ class CovariantHead(nn.Module):
 
 @torch.no_grad()
 def draw_attention(module: nn.Module, random: RandomStreams) -> None:
-    """Draw every matrix below a module in place, normal over the root of its inputs; heads begin at zero."""
+    """Draw every matrix below a module in place, normal over the root of its inputs.
+
+    Offsets begin at zero, and so does all that heads say.
+    """
     for name, parameter in module.named_parameters():
         if parameter.ndim < 2:
+            parameter.zero_()
             continue
         drawn = random.generator("initial weights", name=name).standard_normal(tuple(parameter.shape))
         scaled = drawn / math.sqrt(parameter.shape[-1])
