@@ -9,34 +9,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
 import torch
-from atlas_topoencoder.architecture import Architecture
-from atlas_topoencoder.batches import BatchOrder
 from atlas_topoencoder.checkpoint import encode_checkpoint
-from atlas_topoencoder.data import Dataset
 from atlas_topoencoder.instrument import objective_of
-from atlas_topoencoder.model import TopoEncoder
-from atlas_topoencoder.training import Device, Schedule
-from atlas_topoencoder.views import Views
 
 from atlas.contracts import StepContext
 from atlas.quantities import Quantity, UncertaintyKind
-from atlas.randomness import RandomStreams
 from atlas_worldmodel.firewall import require_kept
 from atlas_worldmodel.joint import AtlasTerms
 from atlas_worldmodel.phase_metrics import Measure, measure_atlas, measure_drift, measure_world
 from atlas_worldmodel.phase_state import (
     CHECKPOINT,
     Seen,
-    companions_of,
     keep,
     kept_curves,
     parts_of,
     restored,
     seen_trajectories,
 )
-from atlas_worldmodel.phases import Frames, PairTraining, WorldTraining
+from atlas_worldmodel.phases import WorldTraining, atlas_training
 
 __all__ = ["phase_1", "phase_2", "phase_3"]
 
@@ -89,7 +80,7 @@ def phase_1(context: StepContext) -> None:
     params, random = context.params, context.random
     data = seen_trajectories(context)
     parts = parts_of(data)
-    training = _atlas_training(params, parts.train, random, objective_of(params["loss"], context))
+    training = atlas_training(params, parts.train, random, objective_of(params["loss"], context))
     kept = context.keep / "phase1.safetensors"
     step = restored(kept, training.restore)
     curves = kept_curves(kept) if step else []
@@ -110,31 +101,6 @@ def phase_1(context: StepContext) -> None:
     facts = {"phase": 1, "actions": parts.train.actions.shape[-1], "trajectories": data.digest}
     context.attach(CHECKPOINT, encode_checkpoint(tensors, training.model.architecture, facts))
     _record(context, measure_atlas(training.model.eval(), parts.test))
-
-
-def _atlas_training(
-    params: Mapping[str, Any], known: Frames, random: RandomStreams, objective: Any
-) -> PairTraining:
-    count, length, features = known.x.shape
-    architecture = Architecture(shape=[features], **params["model"])
-    number = np.arange(count * length).reshape(count, length)
-    actions = torch.cat((known.actions, torch.zeros_like(known.actions[:, :1])), 1)
-    width = actions.shape[-1]
-    following = number.copy()
-    following[:, :-1] += 1
-    return PairTraining(
-        model=TopoEncoder(architecture, random),
-        companions=companions_of(architecture, width, random),
-        objective=objective,
-        schedule=Schedule(**params["schedule"]),
-        dataset=Dataset(known.x.flatten(0, 1).numpy(), 1.0, None, (), "frames of the trajectories"),
-        order=BatchOrder(number[:, :-1].flatten(), params["schedule"]["batch_size"], random),
-        views=Views(noise=0.02),
-        random=random,
-        device=Device(torch.device("cpu")),
-        following=following.flatten(),
-        actions=actions.flatten(0, 1).numpy(),
-    )
 
 
 def phase_2(context: StepContext) -> None:

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from atlas_topoencoder.architecture import Architecture
 from atlas_topoencoder.checkpoint import encode_checkpoint, read_tensors
-from atlas_topoencoder.companions import Companions
 from atlas_topoencoder.model import TopoEncoder
 from atlas_topoencoder.views import Views
 from attrs import frozen
@@ -21,7 +20,7 @@ from atlas.randomness import RandomStreams
 from atlas_worldmodel.attention import Sizes
 from atlas_worldmodel.attention_dynamics import AttentionDynamics
 from atlas_worldmodel.joint import AtlasTerms
-from atlas_worldmodel.phases import Frames, WorldSchedule, WorldTraining
+from atlas_worldmodel.phases import Frames, WorldSchedule, WorldTraining, companions_of
 from atlas_worldmodel.trajectories import Trajectories
 from atlas_worldmodel.trajectory_files import read_trajectories
 
@@ -29,7 +28,6 @@ __all__ = [
     "CHECKPOINT",
     "Parts",
     "Seen",
-    "companions_of",
     "keep",
     "kept_curves",
     "parts_of",
@@ -87,13 +85,6 @@ def seen_trajectories(context: StepContext) -> Trajectories:
             fix="add `{from: STEP.raw}` with a step that uses `collect`",
         )
     return read_trajectories(found[0])
-
-
-def companions_of(architecture: Architecture, actions: int, random: RandomStreams) -> Companions:
-    """Return the parameters of the atlas's terms, for actions of so many numbers."""
-    return Companions(
-        charts=architecture.charts, latent=architecture.latent, classes=0, actions=actions, streams=random
-    )
 
 
 @frozen(eq=False)

@@ -9,25 +9,38 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from atlas_topoencoder.architecture import Architecture
+from atlas_topoencoder.batches import BatchOrder
 from atlas_topoencoder.companions import Companions
+from atlas_topoencoder.data import Dataset
 from atlas_topoencoder.model import TopoEncoder
 from atlas_topoencoder.outputs import ModelOutputs
-from atlas_topoencoder.training import Training
+from atlas_topoencoder.training import Device, Schedule, Training
 from atlas_topoencoder.views import Views
 from attrs import define, evolve, field, frozen
 
 from atlas.errors import InstrumentFailed
+from atlas.objective import Objective
 from atlas.randomness import RandomStreams
 from atlas_worldmodel.attention_dynamics import LOSS_WEIGHTS, AttentionDynamics, Jumping
 from atlas_worldmodel.firewall import BASE, DYNAMICS, REGULARISER, Cell, audit, divide, parameter_groups
 from atlas_worldmodel.joint import AtlasTerms, LatentSequence, Viewing, joint_losses, latent_sequence
 from atlas_worldmodel.jumps import ChartFrames
 
-__all__ = ["ALPHA", "Frames", "PairTraining", "WorldSchedule", "WorldTraining", "encode_all"]
+__all__ = [
+    "ALPHA",
+    "Frames",
+    "PairTraining",
+    "WorldSchedule",
+    "WorldTraining",
+    "atlas_training",
+    "companions_of",
+    "encode_all",
+]
 
 ALPHA: Mapping[str, float] = {BASE: 0.1, REGULARISER: 0.1, DYNAMICS: 1.0}
 """Weights of the losses of phase 3. Source: seed 002, section 6.1."""
@@ -69,6 +82,46 @@ class PairTraining(Training):
         later = torch.from_numpy(self.dataset.take(self.following[rows])).to(outputs.x.device)
         done = torch.from_numpy(self.actions[rows]).to(outputs.x.device)
         return evolve(outputs, next=self.model.encode(later), actions=done)
+
+
+def companions_of(architecture: Architecture, actions: int, random: RandomStreams) -> Companions:
+    """Return the parameters of the atlas's terms, for actions of so many numbers."""
+    return Companions(
+        charts=architecture.charts, latent=architecture.latent, classes=0, actions=actions, streams=random
+    )
+
+
+def atlas_training(
+    params: Mapping[str, Any], known: Frames, random: RandomStreams, objective: Objective
+) -> PairTraining:
+    """Return phase 1 at its first step.
+
+    Args:
+        params: `model`, the sizes, and `schedule`.
+        known: Training frames.
+        random: Of this training.
+        objective: Terms and weights.
+    """
+    count, length, features = known.x.shape
+    architecture = Architecture(shape=[features], **params["model"])
+    number = np.arange(count * length).reshape(count, length)
+    actions = torch.cat((known.actions, torch.zeros_like(known.actions[:, :1])), 1)
+    width = actions.shape[-1]
+    following = number.copy()
+    following[:, :-1] += 1
+    return PairTraining(
+        model=TopoEncoder(architecture, random),
+        companions=companions_of(architecture, width, random),
+        objective=objective,
+        schedule=Schedule(**params["schedule"]),
+        dataset=Dataset(known.x.flatten(0, 1).numpy(), 1.0, None, (), "frames of the trajectories"),
+        order=BatchOrder(number[:, :-1].flatten(), params["schedule"]["batch_size"], random),
+        views=Views(noise=0.02),
+        random=random,
+        device=Device(torch.device("cpu")),
+        following=following.flatten(),
+        actions=actions.flatten(0, 1).numpy(),
+    )
 
 
 @frozen
