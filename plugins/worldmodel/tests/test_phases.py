@@ -13,6 +13,7 @@ from atlas_topoencoder.model import TopoEncoder
 from atlas_topoencoder.views import Views
 from atlas_worldmodel.attention import Sizes
 from atlas_worldmodel.attention_dynamics import AttentionDynamics
+from atlas_worldmodel.firewall import LOSSES, PERMITTED
 from atlas_worldmodel.joint import AtlasTerms
 from atlas_worldmodel.phase_metrics import HORIZONS, measure_atlas, measure_drift, measure_world
 from atlas_worldmodel.phases import Frames, WorldSchedule, WorldTraining, encode_all
@@ -143,3 +144,65 @@ def test_use_of_charts_and_drift_are_as_counted() -> None:
     assert found["churn of charts"] == pytest.approx(float(churn))
     drift = {m.name: m.value for m in measure_drift(model, model, held)}
     assert drift == {"drift of points": pytest.approx(0, abs=1e-6), "charts kept": 1.0}
+
+
+MANIFEST = """\
+atlas: 1
+name: phases
+lineage: TT
+governance: none
+steps:
+  - id: data
+    use: collect
+    isolation: inline
+    params: {environment: Pendulum-v1, transitions: 400, steps: 40}
+  - id: one
+    use: phase1
+    isolation: inline
+    sees: [{from: data.raw}]
+    params:
+      model: {hidden: 16, latent: 3, charts: 3, codes: 4}
+      schedule: {steps: 12, warmup: 4, batch_size: 32}
+  - {id: two, use: phase2, isolation: inline, sees: [SEEN], params: {steps: 3, horizon: HORIZON, jumps: true}}
+  - id: three
+    use: phase3
+    isolation: inline
+    sees: [{from: data.raw}, {from: two.raw}]
+    params: {steps: 3, loss: {reconstruction: 1, vq: 1, uniformity: 0.1, residual-scale: 0.1, jump: JUMP}}
+"""
+
+
+def manifest(seen: str = "{from: data.raw}, {from: one.raw}", horizon: int = 4, jump: float = 0.1) -> str:
+    return MANIFEST.replace("SEEN", seen).replace("HORIZON", str(horizon)).replace("JUMP", str(jump))
+
+
+@pytest.mark.slow
+def test_the_phases_run_as_one_manifest_and_leave_metrics_and_the_audit(atlas) -> None:
+    outcome = atlas("run", str(atlas.write("m.yaml", manifest())))
+    assert outcome.code == 0, outcome.err
+    view = atlas.view(atlas.runs()[0].name)
+    cells = {(r["when"], r["parameters"], r["loss"]): r for r in view.tables("three")["firewall"]}
+    assert len(cells) == 2 * len(PERMITTED) * len(LOSSES)
+    for (_, row, loss), cell in cells.items():
+        assert cell["permitted"] is (loss in PERMITTED[row])
+        if row != "soft-equivariant":
+            assert (cell["gradient_norm"] > 0) is cell["permitted"]
+    metrics = {r["metric"] for r in view.tables("three")["metrics"]}
+    assert {"reconstruction", "distance, 10 ahead", "drift of points"} <= metrics
+    assert (atlas.runs()[0] / "raw/two/phase.safetensors").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"seen": "{from: one.raw}"}, "0 files of trajectories"),
+        ({"seen": "{from: data.raw}"}, "0 checkpoints of phase 1"),
+        ({"horizon": 38}, "set a horizon of at most 37"),
+        ({"jump": 0}, "zn-reg does not train jump-operator"),
+    ],
+)
+def test_what_a_phase_cannot_do_is_said_with_what_to_do(atlas, changes, said) -> None:
+    outcome = atlas("run", str(atlas.write("m.yaml", manifest(**changes))))
+    assert outcome.code != 0
+    assert said in outcome.err
