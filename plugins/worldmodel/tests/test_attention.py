@@ -213,3 +213,21 @@ def test_a_rollout_remembers_what_it_passed() -> None:
         assert torch.allclose(path[:, t], state.z, rtol=0, atol=1e-14)
     forgetful = world(state, actions[:, 2], scene()[2], centers, origin)
     assert not torch.allclose(world(state, actions[:, 2], memory, centers, origin).z, forgetful.z, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", [ForcesWorld, HeadsWorld])
+def test_exploding_heads_leave_float32_paths_finite(kind: type[nn.Module]) -> None:
+    world = kind(CHARTS, SIZES, memory=MEMORY, random=RandomStreams(3))
+    with torch.no_grad():
+        for number, parameter in enumerate(world.parameters()):
+            parameter.add_(drawn(*parameter.shape, seed=number, scale=3.0).float())
+    state, before, memory, centers = scene()
+    begin = Opening(
+        State(*(part.float() for part in state)),
+        before.float(),
+        Memory(*(part.float() for part in memory)),
+        drawn(BATCH, 30, 2, seed=6).float(),
+    )
+    path = rollout(world, begin, centers.float())
+    assert path.isfinite().all()
+    assert path.square().sum(-1).max() < 1

@@ -21,6 +21,7 @@ from atlas_worldmodel.attention import CovariantHead, Sizes, Tokens, draw_attent
 from atlas_worldmodel.splitting import State, drift, kick, rotate
 
 __all__ = [
+    "MAX_SPEED",
     "AtlasTokens",
     "AttentionForces",
     "ForcesWorld",
@@ -30,10 +31,15 @@ __all__ = [
     "Pull",
     "World",
     "arrival",
+    "limited",
     "opening",
     "remember",
     "rollout",
 ]
+
+
+MAX_SPEED = 6.0
+"""Distance a step, the radius that float32 bears: from within it, a step ends where points are told apart."""
 
 
 class Memory(NamedTuple):
@@ -57,6 +63,12 @@ def remember(memory: Memory, state: State, action: torch.Tensor) -> Memory:
         torch.cat((memory.velocities[:, 1:], state.w.unsqueeze(1)), 1),
         torch.cat((memory.actions[:, 1:], action.unsqueeze(1)), 1),
     )
+
+
+def limited(state: State) -> State:
+    """Return the state with its velocity shortened to `MAX_SPEED`; isometries commute with it."""
+    speed = state.w.square().sum(-1, keepdim=True).clamp_min(1e-12).sqrt()
+    return State(state.z, state.w * (MAX_SPEED / speed).clamp_max(1.0))
 
 
 def arrival(before: torch.Tensor, now: torch.Tensor) -> State:
@@ -215,11 +227,11 @@ class ForcesWorld(nn.Module):
         """Return the state a step later."""
         tokens = self.tokens(centers, memory)
         before = self.forces(state.z, origin, action, tokens)
-        state = rotate(kick(state, before.force, 0.5), before.field, 0.5)
+        state = limited(rotate(kick(state, before.force, 0.5), before.field, 0.5))
         state = drift(state, 0.5)
         state = drift(State(state.z, state.w * torch.exp(-before.friction)), 0.5)
         after = self.forces(state.z, origin, action, tokens)
-        return kick(rotate(state, after.field, 0.5), after.force, 0.5)
+        return limited(kick(rotate(state, after.field, 0.5), after.force, 0.5))
 
 
 class HeadsWorld(nn.Module):
@@ -268,12 +280,12 @@ class HeadsWorld(nn.Module):
         """Return the state a step later."""
         tokens = self.tokens(centers, memory)
         before = self.kick(state.z, origin, action, tokens)
-        state = rotate(kick(state, before.force, 0.5), before.field, 0.5)
+        state = limited(rotate(kick(state, before.force, 0.5), before.field, 0.5))
         state = self._drifted(state, origin, action, tokens)
         state = State(state.z, state.w * torch.exp(-self._friction(state, action, tokens, origin)))
         state = self._drifted(state, origin, action, tokens)
         after = self.kick(state.z, origin, action, tokens)
-        return kick(rotate(state, after.field, 0.5), after.force, 0.5)
+        return limited(kick(rotate(state, after.field, 0.5), after.force, 0.5))
 
     def _friction(
         self, state: State, action: torch.Tensor, tokens: Tokens, origin: torch.Tensor
@@ -285,14 +297,14 @@ class HeadsWorld(nn.Module):
     def _drifted(self, state: State, origin: torch.Tensor, action: torch.Tensor, tokens: Tokens) -> State:
         seen = see(state.z, tokens)
         vectors, _ = self.drift(state.z, origin, state.w.unsqueeze(-2), action, seen, tokens.scalars)
-        moved = drift(State(state.z, state.w + vectors[:, 0]), 0.5)
+        moved = drift(limited(State(state.z, state.w + vectors[:, 0])), 0.5)
         return State(moved.z, _carried(state.z, moved.z, state.w))
 
 
 def _settled(state: State, friction: torch.Tensor, force: torch.Tensor) -> State:
     """Return the state after what is left of a step with that mean velocity of its two flights."""
     kept = torch.exp(-friction)
-    return kick(State(state.z, state.w * (2 * kept / (1 + kept))), force, 0.5)
+    return limited(kick(State(state.z, state.w * (2 * kept / (1 + kept))), force, 0.5))
 
 
 def _carried(z: torch.Tensor, there: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
