@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from atlas_worldmodel.agent import Agent, AgentSettings
+from atlas_worldmodel.agent_checkpoint import load_actor
 from atlas_worldmodel.agent_instrument import objective_of
-from atlas_worldmodel.collection import Law, collect
+from atlas_worldmodel.collection import Law, collect, play
 from atlas_worldmodel.ensemble import transitions_of
 from atlas_worldmodel.environments import open_environment
 from atlas_worldmodel.trajectory_files import read_trajectories
@@ -17,6 +24,7 @@ from attrs import evolve
 
 from atlas.errors import BadInput
 from atlas.randomness import RandomStreams
+from atlas.testing import Atlas
 
 SMALL = AgentSettings(
     improvement="imagination",
@@ -166,8 +174,58 @@ def test_a_manifest_trains_agents_and_keeps_returns_weights_and_trajectories(atl
     assert final["num_samples"] == 2
     data = read_trajectories(run / "raw" / "data" / "trajectories.npz")
     assert data.transitions == 150
+    actor = load_actor(run / "raw" / "agent" / "agent1.safetensors")
+    facts = json.loads((run / "raw" / "agent" / "facts.json").read_text("utf-8"))
+    start = int(facts["start.seeds"].split()[1])
+    again = play(open_environment("Pendulum-v1"), actor, steps=200, seed=start)
+    last = next(r for r in tables["returns"] if (r["repetition"], r["round"], r["start"]) == (1, 2, 1))
+    assert float(again.rewards.sum(dtype=np.float64)) == last["return"]
     report = (run / "report.html").read_text("utf-8")
     assert "What the agents learned" in report
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the child is found in /proc")
+def test_agents_killed_and_resumed_seal_the_bytes_of_agents_left_alone(tmp_path: Path):
+    manifest = MANIFEST.replace("rounds: 2", "rounds: 6")
+    roots = []
+    for name in ("alone", "killed"):
+        folder = tmp_path / name
+        folder.mkdir()
+        atlas = Atlas(folder, {})
+        atlas.write("m.yaml", manifest)
+        if name == "alone":
+            assert atlas("run", "m.yaml").code == 0
+        else:
+            kill_after_a_kept_state(folder)
+            (root,) = atlas.runs()
+            assert not (root / "raw" / "agent").exists(), "the agents were done before they were killed"
+            assert atlas("resume", root.name).code == 0
+        roots.append(atlas.runs()[0])
+    whole, resumed = (
+        {p.name: p.read_bytes() for p in (root / "raw" / "agent").iterdir() if p.name != "facts.json"}
+        for root in roots
+    )
+    assert {"returns.csv", "learning.csv", "agent0.safetensors", "agent1.safetensors"} <= whole.keys()
+    assert whole == resumed
+
+
+def kill_after_a_kept_state(folder: Path) -> None:
+    """Start a run and kill the process of its step as soon as an agent's state is kept."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from atlas.cli import main; main()", "run", "m.yaml"],
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 60
+    while not list(folder.glob("runs/*/.kept/*/agent0.safetensors")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.002)
+    for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+        os.kill(int(child), signal.SIGKILL)
+    process.wait()
 
 
 def test_a_loss_of_the_other_way_of_improvement_is_refused():

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from attrs import asdict, field, frozen
+from attrs import field, frozen
 
 from atlas.contracts import StepContext
 from atlas.errors import BadInput
 from atlas.objective import Objective
 from atlas.randomness import RandomStreams, derive_seed
 from atlas_worldmodel.agent import Agent, AgentSettings
+from atlas_worldmodel.agent_checkpoint import encode_actor, encode_tensors, read_tensors
 from atlas_worldmodel.collect_instrument import mean_quantity
 from atlas_worldmodel.collection import Law, draw_actions, planned, play
 from atlas_worldmodel.environments import Environment, open_environment
@@ -65,6 +66,7 @@ def run(context: StepContext) -> None:
     starts = _starts(params["evaluation"], context.random)
     context.fact("environment", f"{environment.source}, {environment.name}")
     context.fact("torch", torch.__version__)
+    context.fact("start.seeds", " ".join(str(seed) for seed in starts.seeds))
     returns: list[dict[str, Any]] = []
     learning: list[dict[str, Any]] = []
     last: list[float] = []
@@ -166,21 +168,8 @@ def _trained(
                     }
                 )
         _save(agent, kept)
-    tensors = {name: value for name, value in agent.state().items() if name.startswith(("world.", "policy."))}
-    facts = {
-        "environment": params["environment"],
-        "settings": asdict(agent.settings),
-        "seed": random.seed,
-    }
-    context.attach(f"agent{number}.safetensors", _encoded(tensors, facts))
+    context.attach(f"agent{number}.safetensors", encode_actor(agent))
     return kept
-
-
-def _encoded(tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> bytes:
-    from safetensors.torch import save
-
-    data: bytes = save(dict(tensors), {"atlas": json.dumps(facts, sort_keys=True)})
-    return data
 
 
 def _save(agent: Agent, kept: _Kept) -> None:
@@ -192,23 +181,19 @@ def _save(agent: Agent, kept: _Kept) -> None:
         "learning": kept.learning,
     }
     fresh = kept.path.with_suffix(".part")
-    fresh.write_bytes(_encoded(agent.state(), facts))
+    fresh.write_bytes(encode_tensors(agent.state(), facts))
     fresh.replace(kept.path)
 
 
 def _resume(agent: Agent, kept: _Kept) -> _Kept:
     """Bring an agent to its kept state, if there is one that fits; else it begins anew."""
-    from safetensors import SafetensorError, safe_open
-
     if not kept.path.is_file():
         return kept
     try:
-        with safe_open(kept.path, framework="pt") as stream:
-            facts = json.loads((stream.metadata() or {}).get("atlas", "{}"))
-            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 # no mapping
-    except (OSError, SafetensorError):
+        tensors, facts = read_tensors(kept.path)
+    except BadInput:
         return kept  # torn by the kill: the agent begins anew, and its numbers are the same
-    if facts.get("identity") != kept.identity:
+    if facts["identity"] != kept.identity:
         return kept
     agent.restore(tensors, facts["round"])
     return _Kept(kept.path, kept.identity, facts["returns"], facts["learning"])

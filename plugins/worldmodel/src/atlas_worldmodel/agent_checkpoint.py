@@ -1,0 +1,116 @@
+"""Agents in files: their tensors with what rebuilds them, in one safetensors file without code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from attrs import frozen
+
+from atlas.errors import BadInput
+from atlas.randomness import RandomStreams
+from atlas_worldmodel.ensemble import Ensemble
+from atlas_worldmodel.policy import Policy
+from atlas_worldmodel.spaces import decode_space, encode_space
+
+if TYPE_CHECKING:
+    from atlas_worldmodel.agent import Agent
+
+__all__ = ["Actor", "encode_actor", "encode_tensors", "load_actor", "read_tensors"]
+
+_FORMAT = "atlas-agent-1"
+
+
+@frozen(eq=False)
+class Actor:
+    """A trained agent that no longer learns.
+
+    Attributes:
+        policy: Its policy.
+        world: Its world models, which also say where an observation lies in the ball.
+        facts: What the file says of its making.
+    """
+
+    policy: Policy
+    world: Ensemble
+    facts: Mapping[str, Any]
+
+    def __call__(self, observation: np.ndarray, step: int = 0) -> np.ndarray:
+        """Return the action of the mean force at an observation `[O]`, `[A]`, in the environment's units."""
+        with torch.no_grad():
+            z = self.world.point(torch.from_numpy(np.asarray(observation, np.float32))[None])
+            return self.policy.space.decode(self.policy.mean_action(z)[0].numpy())
+
+
+def encode_tensors(tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> bytes:
+    """Return the bytes of a file of tensors and plain values; equal contents give equal bytes."""
+    from safetensors.torch import save
+
+    head = {"format": _FORMAT, **facts}
+    data: bytes = save(dict(tensors), {"atlas": json.dumps(head, sort_keys=True)})
+    return data
+
+
+def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Return the tensors and plain values of a file.
+
+    Raises:
+        BadInput: The file is missing, damaged, or none of ours.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as stream:
+            text = (stream.metadata() or {}).get("atlas")
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 # no mapping
+    except (OSError, SafetensorError) as error:
+        raise BadInput(f"the agent cannot be read: {error}", where=str(path)) from error
+    head = json.loads(text) if text else {}
+    if head.get("format") != _FORMAT:
+        raise BadInput("the file holds no agent", where=str(path))
+    return tensors, head
+
+
+def encode_actor(agent: Agent) -> bytes:
+    """Return the file of a trained agent: policy and world models, without what only training needs."""
+    tensors = {name: value for name, value in agent.state().items() if name.startswith(("world.", "policy."))}
+    facts = {
+        "environment": agent.environment.name,
+        "action_space": encode_space(agent.environment.action_space),
+        "observation_size": agent.environment.observation_size,
+        "transitions": agent.transitions,
+        "members": agent.settings.members,
+        "world_hidden": agent.settings.world_hidden,
+        "policy_hidden": agent.settings.policy_hidden,
+        "seed": agent.random.seed,
+    }
+    return encode_tensors(tensors, facts)
+
+
+def load_actor(path: Path) -> Actor:
+    """Open the file of a trained agent.
+
+    Raises:
+        BadInput: See `read_tensors`; or it is the state of an unfinished agent.
+    """
+    tensors, facts = read_tensors(path)
+    if "action_space" not in facts:
+        raise BadInput(
+            "the file holds the state of an agent in training",
+            where=str(path),
+            fix="open `agent0.safetensors` of the run's raw folder",
+        )
+    space, streams = decode_space(facts["action_space"], str(path)), RandomStreams(0)
+    size = facts["observation_size"]
+    world = Ensemble(
+        size, space.features, members=facts["members"], hidden=facts["world_hidden"], random=streams
+    )
+    policy = Policy(size, space, hidden=facts["policy_hidden"], random=streams)
+    for prefix, module in (("world.", world), ("policy.", policy)):
+        own = {n.removeprefix(prefix): tensor for n, tensor in tensors.items() if n.startswith(prefix)}
+        module.load_state_dict(own)
+    return Actor(policy.eval(), world.eval(), facts)
