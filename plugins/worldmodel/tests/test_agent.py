@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +21,7 @@ from atlas_worldmodel.agent_instrument import objective_of
 from atlas_worldmodel.collection import Law, collect, play
 from atlas_worldmodel.ensemble import transitions_of
 from atlas_worldmodel.environments import open_environment
+from atlas_worldmodel.policy_terms import POLICY_TERMS
 from atlas_worldmodel.trajectory_files import read_trajectories
 from attrs import evolve
 
@@ -161,27 +164,50 @@ steps:
 """
 
 
-def test_a_manifest_trains_agents_and_keeps_returns_weights_and_trajectories(atlas, tmp_path: Path):
-    path = tmp_path / "small.yaml"
-    path.write_text(MANIFEST)
-    outcome = atlas("run", str(path))
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Atlas:
+    """A finished run of the small manifest in its folder."""
+    atlas = Atlas(tmp_path_factory.mktemp("agents"), {})
+    atlas.write("m.yaml", MANIFEST)
+    outcome = atlas("run", "m.yaml")
     assert outcome.code == 0, outcome.err
-    run = atlas.runs()[0]
-    tables = atlas.view(run.name).tables("agent")
+    return atlas
+
+
+def test_a_manifest_trains_agents_and_keeps_returns_weights_and_trajectories(done: Atlas):
+    run = done.runs()[0]
+    tables = done.view(run.name).tables("agent")
     assert len(tables["returns"]) == 2 * 2 * 2
     assert {row["environment_steps"] for row in tables["returns"]} == {200, 400}
-    final = next(q for q in atlas.show(run.name)["quantities"] if q["quantity"] == "final_return")
+    final = next(q for q in done.show(run.name)["quantities"] if q["quantity"] == "final_return")
     assert final["num_samples"] == 2
-    data = read_trajectories(run / "raw" / "data" / "trajectories.npz")
-    assert data.transitions == 150
-    actor = load_actor(run / "raw" / "agent" / "agent1.safetensors")
+    assert read_trajectories(run / "raw" / "data" / "trajectories.npz").transitions == 150
+    assert "What the agents learned" in (run / "report.html").read_text("utf-8")
+
+
+def test_an_agent_opened_from_its_file_returns_what_was_recorded(done: Atlas):
+    run = done.runs()[0]
     facts = json.loads((run / "raw" / "agent" / "facts.json").read_text("utf-8"))
     start = int(facts["start.seeds"].split()[1])
+    actor = load_actor(run / "raw" / "agent" / "agent1.safetensors")
     again = play(open_environment("Pendulum-v1"), actor, steps=200, seed=start)
-    last = next(r for r in tables["returns"] if (r["repetition"], r["round"], r["start"]) == (1, 2, 1))
+    returns = done.view(run.name).tables("agent")["returns"]
+    last = next(r for r in returns if (r["repetition"], r["round"], r["start"]) == (1, 2, 1))
     assert float(again.rewards.sum(dtype=np.float64)) == last["return"]
-    report = (run / "report.html").read_text("utf-8")
-    assert "What the agents learned" in report
+
+
+def test_the_page_says_what_is_so(done: Atlas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Its Python runs, its manifest is sound, and its weights of loss terms are the defaults."""
+    page = (Path(__file__).parents[3] / "docs" / "agent.md").read_text("utf-8")
+    weights = dict(re.findall(r"^\| `(policy-\w+)` \| ([\d.]+) \|", page, re.M))
+    assert {n: float(w) for n, w in weights.items()} == {n: t.default_weight for n, t in POLICY_TERMS.items()}
+    shutil.copy(done.runs()[0] / "raw" / "agent" / "agent0.safetensors", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for snippet in re.findall(r"<!-- python: \w+ -->\n```python\n(.*?)```", page, re.S):
+        exec(snippet, {})
+    example = re.search(r"<!-- collect -->\n```yaml\n(.*?)```", page, re.S)
+    done.write("collect.yaml", example.group(1))
+    assert done("plan", "collect.yaml").code == 0
 
 
 @pytest.mark.slow

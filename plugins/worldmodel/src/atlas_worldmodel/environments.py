@@ -258,7 +258,8 @@ class _Repeating:
 
     def __attrs_post_init__(self) -> None:
         inner = self._inner
-        self.name, self.source, self.action_space = inner.name, inner.source, inner.action_space
+        self.name = f"{inner.name}, each action for {self._times} steps"
+        self.source, self.action_space = inner.source, inner.action_space
         self.observation_size = inner.observation_size
         self.time_limit = -(-inner.time_limit // self._times)
 
