@@ -1,16 +1,17 @@
 """Quality of trained TopoEncoders beside plain baselines, on the same split, seeds and number of steps.
 
-    python benchmarks/topoencoder_quality.py measure DATA [--seed N ...] [--side ours|plain|supervised]
+    python benchmarks/topoencoder_quality.py measure DATA [--seed N ...] [--side ours|plain|supervised|seed]
     python benchmarks/topoencoder_quality.py ablate DATA [--term NAME ...] [--seed N ...]
     python benchmarks/topoencoder_quality.py rows
     python benchmarks/topoencoder_quality.py table
 
 DATA is digits or mnist-5k. `measure` and `ablate` train and keep what came out, a file a training, below
 results/topoencoder/; `rows` writes the result rows from these files and `table` prints the ablation. The
-split is that of seed 7 (80 to 20); seeds are those of weights, orders and views. The baselines are an
-autoencoder of equal width and latent size whose latents k-means divides, k-means, Ward and spectral
-clustering of the pixels, and an autoencoder with one codebook of as many codes. Clusterings of pixels see
-all examples, as some cannot place new ones; all others are measured on held-out ones.
+split is that of seed 7 (80 to 20); seeds are those of weights, orders and views. The baselines are
+autoencoders of equal width with 16 numbers, whose latents k-means divides, and with 32, which is as many as
+point and texture have; an autoencoder with one codebook of as many codes; and k-means, Ward and spectral
+clustering of the pixels. Clusterings of pixels see all examples, as some cannot place new ones; all others
+are measured on held-out ones. The side `seed` is manifests/topoencoder-seed-terms.yaml on DATA.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ SEEDS = (0, 1, 2)
 SHORT = 1000
 """Steps of a training of the ablation."""
 
-SUPERVISED = {"supervised-route": 1.0, "supervised-purity": 0.1, "supervised-metric": 0.1}
+SUPERVISED = {"supervised-route": 1.0, "supervised-purity": 0.1, "supervised-metric": 0.1, "orbit": 1.0}
+"""Weights of a training that sees the labels, besides the default ones; charts are placed by class."""
 
 Figures = dict[str, float]
 
@@ -66,7 +68,7 @@ def main() -> None:
     parser.add_argument("data", nargs="?", choices=("digits", "mnist-5k"))
     parser.add_argument("--seed", type=int, nargs="*", default=list(SEEDS))
     parser.add_argument("--term", nargs="*", default=None)
-    parser.add_argument("--side", choices=("ours", "plain", "supervised"), default=None)
+    parser.add_argument("--side", choices=tuple(SIDES), default=None)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.what == "rows":
@@ -75,7 +77,7 @@ def main() -> None:
         print(ablation_table())
     elif arguments.what == "measure":
         for seed in arguments.seed:
-            for side in (arguments.side,) if arguments.side else ("plain", "ours", "supervised"):
+            for side in (arguments.side,) if arguments.side else SIDES:
                 _keep(f"{arguments.data}-{side}-{seed}", SIDES[side](arguments.data, seed))
     else:
         active = [name for name, term in TERMS.items() if term.default_weight and name != "reconstruction"]
@@ -100,12 +102,12 @@ def opened(data: str) -> tuple[Dataset, Split]:
     return dataset, split(dataset, 0.2, random)
 
 
-def manifest_params(data: str) -> dict[str, Any]:
-    """Return the parameters of the manifest on a data set, with the card's defaults."""
+def manifest_params(data: str, name: str | None = None) -> dict[str, Any]:
+    """Return the parameters of a manifest with the card's defaults; the data set's own manifest if None."""
     from atlas.manifest.structure import fill
 
     card = yaml.safe_load((ROOT / "plugins/topoencoder/src/atlas_topoencoder/atlas-plugin.yaml").read_text())
-    name = {"digits": "digits", "mnist-5k": "mnist"}[data]
+    name = name or {"digits": "digits", "mnist-5k": "mnist"}[data]
     manifest = yaml.safe_load((ROOT / f"manifests/topoencoder-{name}.yaml").read_text())
     schema = card["provides"]["instruments"]["topoencoder"]["params"]
     params: dict[str, Any] = fill(schema, manifest["steps"][0]["params"])
@@ -113,14 +115,25 @@ def manifest_params(data: str) -> dict[str, Any]:
 
 
 def ours(
-    data: str, seed: int, changed: Mapping[str, float] | None = None, steps: int | None = None
+    data: str,
+    seed: int,
+    changed: Mapping[str, float] | None = None,
+    steps: int | None = None,
+    placing: str | None = None,
 ) -> Figures:
     """Train as the manifest says, with some weights changed, and return what was measured."""
     params = manifest_params(data)
+    weights = {name: term.default_weight for name, term in TERMS.items()} | params["loss"] | (changed or {})
+    if placing is not None:
+        params["schedule"]["placing"] = placing
     if steps is not None:
         params["schedule"] |= {"steps": steps, "warmup": min(params["schedule"]["warmup"], steps // 3)}
+    return trained(data, seed, params, weights)
+
+
+def trained(data: str, seed: int, params: Mapping[str, Any], weights: Mapping[str, float]) -> Figures:
+    """Train with parameters of the instrument and weights of the loss, and return what was measured."""
     dataset, parts = opened(data)
-    weights = {name: term.default_weight for name, term in TERMS.items()} | params["loss"] | (changed or {})
     device = open_device("cpu", "float32")
     objective = objective_of({name: weight for name, weight in weights.items() if weight})
     training = training_of(params, dataset, parts, objective, RandomStreams(seed), device)
@@ -138,8 +151,14 @@ def ours(
 
 
 def supervised(data: str, seed: int) -> Figures:
-    """Train with the supervised terms besides."""
-    return ours(data, seed, SUPERVISED)
+    """Train with the supervised terms besides, a chart placed on each class."""
+    return ours(data, seed, SUPERVISED, placing="labels")
+
+
+def of_the_seed(data: str, seed: int) -> Figures:
+    """Train with the seed's full set of terms, as its manifest says."""
+    params = manifest_params(data, "seed-terms")
+    return trained(data, seed, params, params["loss"])
 
 
 class Plain(nn.Module):
@@ -161,7 +180,9 @@ class Plain(nn.Module):
         return torch.cdist(z, self.codes).argmin(1)
 
 
-def train_plain(data: str, seed: int, codes: int) -> tuple[Plain, np.ndarray, np.ndarray, Dataset, Split]:
+def train_plain(
+    data: str, seed: int, codes: int, latent: int = 16
+) -> tuple[Plain, np.ndarray, np.ndarray, Dataset, Split]:
     """Train a plain autoencoder for as many steps, with batches and rates as ours has them.
 
     Codes are placed by k-means after a quarter of the steps and follow the mean of what chooses them
@@ -173,11 +194,11 @@ def train_plain(data: str, seed: int, codes: int) -> tuple[Plain, np.ndarray, np
     dataset, parts = opened(data)
     x = torch.from_numpy(dataset.take(parts.train)).flatten(1)
     torch.manual_seed(seed)
-    model = Plain(x.shape[1], codes)
+    model = Plain(x.shape[1], codes, latent=latent)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-4, fused=True)
     order = BatchOrder(np.arange(len(x)), params["batch_size"], RandomStreams(seed))
     start = params["steps"] // 4
-    count, total = torch.ones(codes), torch.zeros(codes, 16)
+    count, total = torch.ones(codes), torch.zeros(codes, latent)
     for step in range(params["steps"]):
         for group in optimizer.param_groups:
             group["lr"] = 1e-3 * (1 + np.cos(np.pi * step / params["steps"])) / 2
@@ -228,6 +249,9 @@ def plain(data: str, seed: int) -> Figures:
         "ae_kmeans_ami": mutual_information(found, labels),
         "ae_kmeans_accuracy": hungarian_accuracy(found, labels),
     }
+    wide, _, test, _, _ = train_plain(data, seed, 0, latent=32)
+    with torch.no_grad():
+        figures["ae32_mse"] = functional.mse_loss(wide.decoder(torch.from_numpy(test)), truth).item()
     coded, known, test, _, _ = train_plain(data, seed, 160)
     with torch.no_grad():
         chosen = coded.choose(torch.from_numpy(test))
@@ -236,6 +260,11 @@ def plain(data: str, seed: int) -> Figures:
     figures["vq_purity"] = purity(chosen.numpy(), labels)
     figures["vq_perplexity_share"] = perplexity(everything, 160) / 160
     pixels = dataset.take(np.arange(len(dataset))).reshape(len(dataset), -1)
+    shown, hidden = (dataset.take(rows).reshape(len(rows), -1) for rows in (parts.train, parts.test))
+    for name, seen in (("kmeans160", shown), ("kmeans160_all", pixels)):
+        prototypes = KMeans(160, n_init=2, random_state=seed).fit(seen)
+        nearest = prototypes.cluster_centers_[prototypes.predict(hidden)]
+        figures[f"{name}_mse"] = float(np.square(nearest - hidden).mean())
     few = PCA(min(50, pixels.shape[1]), random_state=seed).fit_transform(pixels)
     clusterings: dict[str, Any] = {
         "kmeans": KMeans(10, n_init=5, random_state=seed),
@@ -251,7 +280,12 @@ def plain(data: str, seed: int) -> Figures:
     return figures
 
 
-SIDES: dict[str, Callable[[str, int], Figures]] = {"ours": ours, "plain": plain, "supervised": supervised}
+SIDES: dict[str, Callable[[str, int], Figures]] = {
+    "plain": plain,
+    "ours": ours,
+    "supervised": supervised,
+    "seed": of_the_seed,
+}
 
 
 def _keep(name: str, figures: Figures) -> None:
@@ -270,15 +304,19 @@ def kept(pattern: str) -> dict[str, list[float]]:
     return found
 
 
+Target = tuple[float | None, float]
+"""Floor, None for a figure that is reported, and ambition."""
+
 # metric, what, the baseline's metric and name, targets by data, larger is better
-LINES: tuple[tuple[str, str, str | None, str, Mapping[str, tuple[float, float]], bool], ...] = (
+LINES: tuple[tuple[str, str, str | None, str, Mapping[str, Target], bool], ...] = (
     ("chart_ami", "adjusted mutual information of 10 charts and labels", "ae_kmeans_ami", "AE + k-means",
      {"digits": (0.78, 0.88), "mnist-5k": (0.54, 0.70)}, True),
     ("chart_accuracy", "accuracy of 10 charts, best matching", "ae_kmeans_accuracy", "AE + k-means",
      {"digits": (0.83, 0.90), "mnist-5k": (0.61, 0.78)}, True),
-    ("mse_full", "reconstruction error, whole latent", "ae_mse", "AE",
+    ("mse_full", "reconstruction error, whole latent", "ae32_mse", "AE of 32 numbers",
      {"digits": (0.0057, 0.004), "mnist-5k": (0.0157, 0.011)}, False),
-    ("mse_geo", "reconstruction error, z_geo alone", "ae_mse", "AE", {}, False),
+    ("mse_geo", "reconstruction error, z_geo alone", "ae_mse", "AE of 16 numbers",
+     {"digits": (None, 0.008), "mnist-5k": (None, 0.018)}, False),
     ("mse_codes", "reconstruction error, 160 symbols alone", "vq_mse", "VQ-AE of 160 codes",
      {"digits": (0.025, 0.018), "mnist-5k": (0.040, 0.028)}, False),
     ("code_purity", "purity of 160 codes", "vq_purity", "VQ-AE of 160 codes",
@@ -288,7 +326,8 @@ LINES: tuple[tuple[str, str, str | None, str, Mapping[str, tuple[float, float]],
     ("dead_codes_share", "share of codes that no example chose", None, "",
      {"digits": (0.02, 0.0), "mnist-5k": (0.02, 0.0)}, False),
     ("charts_used", "charts used in the test", None, "", {"digits": (10, 10), "mnist-5k": (10, 10)}, True),
-    ("texture_tells_chart", "accuracy of a linear probe of the chart on z_tex", None, "", {}, False),
+    ("texture_tells_chart", "accuracy of a linear probe of the chart on z_tex; its baseline is to guess the "
+     "largest chart", "largest_chart_share", "guessing", {}, False),
 )  # fmt: skip
 
 
@@ -304,14 +343,17 @@ def result_rows() -> list[dict[str, Any]]:
                     metric,
                     what,
                     side[metric],
-                    base.get(other or "", []),
+                    (base | side).get(other or "", []),
                     name,
                     targets.get(data),
                     larger,
                 )
             )
-        for other in ("kmeans", "ward", "spectral") if base else ():
-            for metric in ("ami", "accuracy"):
+        for name, seen in (("kmeans160", "the training"), ("kmeans160_all", "all")) if base else ():
+            what = f"error of 160 k-means prototypes of {seen} examples' pixels, a baseline of mse_codes"
+            found.append(_row(data, f"{name}_mse", what, base[f"{name}_mse"], [], "", None, False))
+        for other in ("kmeans", "ward", "spectral"):
+            for metric in ("ami", "accuracy") if base else ():
                 values = base[f"{other}_{metric}"]
                 what = f"{metric} of {other} on the pixels of all examples, a baseline"
                 found.append(_row(data, f"{other}_{metric}", what, values, [], "", None, True))
@@ -330,16 +372,19 @@ def _row(
     values: list[float],
     baseline: list[float],
     name: str,
-    target: tuple[float, float] | None,
+    target: Target | None,
     larger: bool,
 ) -> dict[str, Any]:
     mean = statistics.mean(values)
     sign = 1 if larger else -1
-    met = None if target is None else sign * mean >= sign * target[0]
+    floor = None if target is None else target[0]
+    met = None if floor is None else sign * mean >= sign * floor
     worst = min(values, key=lambda value: sign * value)
     if metric == "charts_used":
         met = worst >= 10
-    goal = "report" if target is None else f"{'>=' if larger else '<='} {target[0]:g}, ambition {target[1]:g}"
+    goal = "report" if floor is None else f"{'>=' if larger else '<='} {floor:g}"
+    if target is not None:
+        goal += f", ambition {target[1]:g}"
     return result_row(
         f"topoencoder.{data}.{metric}",
         f"{data}: {what}; {len(values)} trainings",
@@ -356,22 +401,52 @@ def _row(
 
 
 def ablation_table() -> str:
-    """Return the ablation as a Markdown table: each change, and what it does to the metrics."""
-    metrics = ("chart_ami", "chart_accuracy", "mse_full", "mse_codes", "code_purity", "code_perplexity_share")
+    """Return the ablation as a Markdown table: each change, and what it does to the metrics.
+
+    A figure is bold where it differs from that of the defaults by more than two standard errors of the
+    difference.
+    """
+    metrics = (
+        "chart_ami",
+        "mse_full",
+        "mse_geo",
+        "mse_codes",
+        "code_purity",
+        "code_perplexity_share",
+        "texture_tells_chart",
+    )
     lines = [
         f"| change | trainings | {' | '.join(metrics)} |",
         "| --- | ---: |" + " ---: |" * len(metrics),
     ]
     for data in ("digits", "mnist-5k"):
-        names = sorted({p.stem.rsplit("-", 1)[0] for p in KEPT.glob(f"{data}-ablation-*.json")})
-        for name in sorted(names, key=lambda n: (not n.endswith("-none"), n)):
-            figures = kept(name)
-            term = name.removeprefix(f"{data}-ablation-")
-            off = term in TERMS and TERMS[term].default_weight
-            label = "defaults" if term == "none" else f"{'without' if off else 'with'} `{term}`"
-            cells = [f"{statistics.mean(figures[m]):.4g} ± {_spread(figures[m]):.2g}" for m in metrics]
-            lines.append(f"| {label} | {len(figures[metrics[0]])} | {' | '.join(cells)} |")
+        names = {p.stem.rsplit("-", 1)[0] for p in KEPT.glob(f"{data}-ablation-*.json")}
+        usual = kept(f"{data}-ablation-none")
+        for name in sorted(names, key=_place_in_table):
+            figures, term = kept(name), name.removeprefix(f"{data}-ablation-")
+            cells = [_cell(figures[metric], usual[metric]) for metric in metrics]
+            lines.append(f"| {data}, {_change(term)} | {len(figures['mse_full'])} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _change(term: str) -> str:
+    """Return what the ablation did to a term, in words."""
+    if term == "none":
+        return "defaults"
+    return f"{'without' if TERMS[term].default_weight else 'with'} `{term}`"
+
+
+def _place_in_table(name: str) -> tuple[int, str]:
+    """Return what the table is sorted by: the defaults, what was left out, what was added."""
+    change = _change(name.split("-ablation-")[1])
+    return (("defaults", "without", "with").index(change.split()[0]), change)
+
+
+def _cell(values: list[float], usual: list[float]) -> str:
+    gap = abs(statistics.mean(values) - statistics.mean(usual))
+    error = (_spread(values) ** 2 / len(values) + _spread(usual) ** 2 / len(usual)) ** 0.5
+    text = f"{statistics.mean(values):.3g} ± {_spread(values):.1g}"
+    return f"**{text}**" if gap > 2 * error else text
 
 
 def _spread(values: list[float]) -> float:

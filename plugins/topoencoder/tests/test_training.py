@@ -202,11 +202,16 @@ SCHEDULE = {
 
 
 def begun(
-    values: np.ndarray, *, loss: dict[str, float] | None = None, **params: Any
+    values: np.ndarray,
+    *,
+    loss: dict[str, float] | None = None,
+    labels: np.ndarray | None = None,
+    **params: Any,
 ) -> tuple[Training, Split]:
-    """Return a training of labelled examples, all of one class, at its first step."""
+    """Return a training of labelled examples, all of one class if none are given, at its first step."""
     random = RandomStreams(1)
-    dataset = Dataset(values, 1.0, np.zeros(len(values), dtype=np.int64), ("only",), "test values")
+    labels = np.zeros(len(values), dtype=np.int64) if labels is None else labels
+    dataset = Dataset(values, 1.0, labels, tuple("abc"[: labels.max() + 1]), "test values")
     parts = split(dataset, 0.2, random)
     given = {
         "model": {"hidden": 8, "latent": 2, "charts": 3, "codes": 4} | params.get("model", {}),
@@ -227,6 +232,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"values": NORMAL.reshape(40, 16), "model": {"extractor": "conv"}},
         "reads images",
     ),
+    "fewer charts than classes": (
+        {"model": {"charts": 2}, "schedule": {"placing": "labels"}, "labels": np.arange(40) % 3},
+        "3 classes exceed 2 charts",
+    ),
     "sequences": ({"loss": {"slowness": 1.0}}, "need sequences"),
     "a term that is none": ({"loss": {"reconstructoin": 1.0}}, "no loss term 'reconstructoin'"),
 }
@@ -239,6 +248,16 @@ def test_what_cannot_be_trained_is_refused_in_a_sentence(case: str) -> None:
         training, _ = begun(**{"values": NORMAL, **params})
         for _ in range(4):
             training.advance()
+
+
+def test_charts_placed_by_labels_anchor_each_example_to_its_class() -> None:
+    labels = np.arange(40) % 3
+    training, _ = begun(NORMAL, labels=labels, schedule={"placing": "labels"})
+    for _ in range(3):
+        training.advance()
+    assert training.anchors is not None
+    placed = training.anchors >= 0
+    assert placed.sum() == 32 and np.array_equal(training.anchors[placed], labels[placed])
 
 
 GOOD: dict[str, dict[str, Any]] = {

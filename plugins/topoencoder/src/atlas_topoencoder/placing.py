@@ -11,8 +11,9 @@ from atlas_topoencoder.model import TopoEncoder
 
 __all__ = ["place_charts", "place_codes", "revive_codes"]
 
-_NEIGHBOURS = 10
-"""Of the graph of spectral clustering."""
+_NEIGHBOURS = 5
+"""Of the graph of spectral clustering. On digits, over two trainings and three lengths of warm-up, charts on
+5, 10 and 15 have a mean AMI of .86, .84 and .83 with the labels."""
 
 
 def _clusters(points: np.ndarray, number: int, method: str, seed: int) -> np.ndarray:
@@ -35,22 +36,33 @@ def _clusters(points: np.ndarray, number: int, method: str, seed: int) -> np.nda
     return labels
 
 
-def place_charts(model: TopoEncoder, v: torch.Tensor, *, method: str, seed: int) -> np.ndarray:
+def place_charts(
+    model: TopoEncoder, v: torch.Tensor, *, method: str, seed: int, labels: np.ndarray | None = None
+) -> np.ndarray:
     """Put chart centres on the clusters of points `[N, D]` of the ball, in their logarithms.
 
     Args:
         model: Its centres are overwritten, those of the decoder's router too.
         v: Points before quantisation, N no fewer than the charts.
-        method: `k-means`, `ward`, or `spectral` on the graph of the ten nearest neighbours.
+        method: `k-means`, `ward`, `spectral` on the graph of the five nearest neighbours, or `labels` for a
+            chart a class; charts beyond the classes stay where they are.
         seed: Of the method's own draws.
+        labels: Class of each point, `[N]`; None where there are none.
 
     Returns:
         The chart of each point, `[N]`.
 
     Raises:
-        BadInput: There are fewer points than charts.
+        BadInput: There are fewer points than charts, or charts cannot be placed by labels.
     """
     charts = model.architecture.charts
+    if method == "labels" and (labels is None or labels.max() >= charts):
+        what = "there are none" if labels is None else f"{labels.max() + 1} classes exceed {charts} charts"
+        raise BadInput(
+            f"charts cannot be placed by labels: {what}",
+            where="schedule.placing",
+            fix="give labelled data and a chart for each class, or write `placing: spectral`",
+        )
     if len(v) < charts:
         raise BadInput(
             f"{charts} charts cannot be placed on {len(v)} training examples",
@@ -58,7 +70,7 @@ def place_charts(model: TopoEncoder, v: torch.Tensor, *, method: str, seed: int)
             fix=f"ask for at most {len(v)} charts, or give more examples",
         )
     points = logmap0(v).double().cpu().numpy()
-    found = _clusters(points, charts, method, seed)
+    found = _clusters(points, charts, method, seed) if method != "labels" or labels is None else labels
     with torch.no_grad():
         for router in {model.router, model.decoder_router}:
             for k in np.unique(found).tolist():

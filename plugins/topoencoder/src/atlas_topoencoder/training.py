@@ -49,7 +49,8 @@ class Schedule:
         clip: Greatest norm of the gradient.
         warmup: Steps of an autoencoder through the point before quantisation, all charts weighted alike, with
             reconstruction alone, after which charts and codes are placed.
-        placing: `spectral`, `k-means`, `ward`, or `none` to leave charts and codes as they were drawn.
+        placing: `spectral`, `k-means`, `ward`, `labels` for a chart a class, or `none` to leave charts and
+            codes as they were drawn.
         revive_every: Steps between revivals of dead codes; 0 for none. None in the last fifth.
     """
 
@@ -287,7 +288,13 @@ class Training:
         seed = int(self.random.generator("placing seed", self.step).integers(2**31 - 1000))
         if first:
             found = [e.v for _, e in encode_rows(self.model, self.dataset, rows, self.device.device)]
-            charts = place_charts(self.model, torch.cat(found), method=schedule.placing, seed=seed)
+            charts = place_charts(
+                self.model,
+                torch.cat(found),
+                method=schedule.placing,
+                seed=seed,
+                labels=self.dataset.labels_of(rows),
+            )
             self.anchors = np.full(len(self.dataset), -1, dtype=np.int64)
             self.anchors[rows] = charts
         encodings = [e for _, e in encode_rows(self.model, self.dataset, rows, self.device.device)]

@@ -24,7 +24,7 @@ _CODE_LENGTH = 0.25
 _PROJECTOR_NORM = 4.0
 """Spectral norm of the decoder's initial projectors: a tangent vector of length 1, spread over 256 features,
 then has bundles of norms about which the gates bend."""
-_GATE_OFFSET = -2.0
+_GATE_OFFSET = -1.0
 """Initial offset of the gates of extractor and decoder. At 0 a gate lies between 1/2 and 1 and is all but
 linear."""
 

@@ -130,7 +130,7 @@ _REGISTER: dict[str, tuple[float, float, str, str, str]] = {
         f"{_LATENT}, texture",
     ),
     "texture-independence": (
-        0.1,
+        0.02,
         0.0,
         "base",
         "sum_k |sum_b sg w_bk t_b|^2 / sum_b w_bk / sum_b |t_b|^2, t = z_tex - its mean",
@@ -143,9 +143,9 @@ _REGISTER: dict[str, tuple[float, float, str, str, str]] = {
         "mean -log w_a, a the cluster that placed the example",
         "Atlas; not in the seed",
     ),
-    "base-reconstruction": (1.0, 0.0, "base", "mean (base(z_geo) - x)^2", "Atlas; not in the seed"),
+    "base-reconstruction": (5.0, 0.0, "base", "mean (base(z_geo) - x)^2", "Atlas; not in the seed"),
     "symbol-reconstruction": (
-        2.0,
+        4.0,
         0.0,
         "base",
         "mean (base(c_K + e_K) - x)^2, straight through to v",
