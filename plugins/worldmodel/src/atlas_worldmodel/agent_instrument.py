@@ -64,6 +64,8 @@ def run(context: StepContext) -> None:
     torch.use_deterministic_algorithms(True)
     environment = open_environment(params["environment"], params["action_repeat"])
     starts = _starts(params["evaluation"], context.random)
+    for state in starts.states or ():
+        environment.reset(0, state)  # refuses one that does not fit before anything is trained
     context.fact("environment", f"{environment.source}, {environment.name}")
     context.fact("torch", torch.__version__)
     context.fact("start.seeds", " ".join(str(seed) for seed in starts.seeds))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any, Protocol
 
 import numpy as np
@@ -198,9 +199,12 @@ class _Suite:
             ) from error
         domain, _, task = self.task.partition("-")
         if (domain, task) not in suite.ALL_TASKS:
-            known = ", ".join(f"{d}-{t}" for d, t in suite.BENCHMARKING)
+            known = [f"{d}-{t}" for d, t in suite.BENCHMARKING]
+            near = get_close_matches(self.task, known, n=5, cutoff=0.3) or known
             raise BadInput(
-                f"dm_control has no task {self.task!r}", where=self.name, fix=f"choose one of {known}"
+                f"dm_control has no task {self.task!r}",
+                where=self.name,
+                fix=f"choose one of {', '.join(near)}",
             )
         self._inner = suite.load(domain, task, task_kwargs={"random": 0})
         self.source = f"dm-control {version('dm-control')}, mujoco {version('mujoco')}"
