@@ -12,7 +12,6 @@ from atlas_ecm.reader.home import home_of, migration
 from atlas_ecm.reader.intervals import median_of_sessions, ratio_over_sessions, share_of_sessions
 from atlas_ecm.reader.measurement import session_row
 from atlas_ecm.reader.pairs import covered
-from atlas_ecm.reader.preamble import preamble_of
 from atlas_ecm.reader.tokens import WORDS, open_tokenizer, pieces
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -177,8 +176,8 @@ def test_a_list_longer_than_the_text_at_hand_is_read_entry_by_entry(tmp_path):
 
 
 def test_of_the_hand_checked_transcripts_the_preamble_is_found_in_38_of_40_and_every_ratio(tmp_path):
-    # Oracle: spans marked by hand before the rule was run on them; words counted by `wc -w`. The first
-    # run found 37; "I'm not a ..., but" and "I understand you ..." were then added to the rule.
+    # Oracle: spans marked by hand before the rule was run on them; words counted by `wc -w`. Edition 1 of the
+    # rule found 37 unseen; edition 3 knows them.
     (tmp_path / "a.jsonl").write_bytes(HAND_CHECKED.read_bytes())
     known = [json.loads(line) for line in HAND_CHECKED.read_text("utf-8").splitlines()]
     rows = [session_row(session, WORDS, "m") for session in read(tmp_path)[0]]
@@ -194,11 +193,6 @@ def test_of_the_hand_checked_transcripts_the_preamble_is_found_in_38_of_40_and_e
     assert len(known) == 40
     assert sum(exact) >= 38
     assert all(ratios)
-
-
-@pytest.mark.parametrize("answer", ["Yes, it is.", "I'm sorry, but I can't do that.", "Well-known facts."])
-def test_what_engages_the_task_is_no_preamble(answer):
-    assert preamble_of(answer).words == 0
 
 
 def test_a_session_leaves_home_outside_the_range_of_its_baseline():

@@ -115,7 +115,9 @@ def session_row(session: Session, tokenizer: Tokenizer, model: str, *, home: boo
     said = [turn.text for turn in session.turns if turn.answer]
     tokens_in, tokens_out = (sum(map(tokenizer.count, texts)) for texts in (put, said))
     missing = session.missing or ("" if tokens_in else "question")
-    preamble = preamble_of(said[0]) if said else None
+    turns = session.turns
+    first = next((number for number, turn in enumerate(turns) if turn.answer), 0)
+    preamble = preamble_of(said[0], turns[first - 1].text if first else "") if said else None
     return {
         "session": session.id,
         "model": session.model or model,
@@ -130,6 +132,7 @@ def session_row(session: Session, tokenizer: Tokenizer, model: str, *, home: boo
         "token_ratio": None if missing else tokens_out / tokens_in,
         "preamble_words": None if preamble is None else preamble.words,
         "preamble": (preamble.span or None) if preamble else None,
+        "preamble_parts": (", ".join(preamble.rules) or None) if preamble else None,
         "missing": missing or None,
         "left_out": session.left_out,
     }

@@ -8,7 +8,7 @@ __all__ = ["FILES", "HELD", "SESSIONS"]
 
 SESSIONS = TableSchema(
     name="ecm-sessions",
-    version=2,
+    version=3,
     description="One row per session: its size, its padding, its distance from the model's home.",
     columns=(
         Column("session", "string", "The session, `chats/a.txt` or as its file names it.", required=True),
@@ -24,6 +24,7 @@ SESSIONS = TableSchema(
         Column("token_ratio", "number", "R: `tokens_out` divided by `tokens_in`."),
         Column("preamble_words", "integer", "P: words of `preamble`, by white space."),
         Column("preamble", "string", "The beginning of the first answer that the rule takes for padding."),
+        Column("preamble_parts", "string", "What each clause of it is by the rule, in order."),
         Column("economy", "string", "Side of the declared boundary of R.", enum=("Surgical", "Verbose")),
         Column("home_shift", "number", "log2 of R over the model's home R; empty without a home."),
         Column(

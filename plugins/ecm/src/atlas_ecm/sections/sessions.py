@@ -147,7 +147,7 @@ def _listed(rows: Sequence[Mapping[str, Any]], coders: Mapping[str, Judgements],
         yield escape(key if row["item"] in (None, key) else f"{key}, {row['item']}")
         yield "" if row["token_ratio"] is None else f"{row['token_ratio']:.3g}"
         yield "" if row["preamble_words"] is None else str(row["preamble_words"])
-        yield f"<q>{escape(row['preamble'])}</q>" if row["preamble"] else ""
+        yield _padding(row)
         yield escape(_against(row))
         for column in ("stance", "resolution_code"):
             given = [
@@ -161,6 +161,13 @@ def _listed(rows: Sequence[Mapping[str, Any]], coders: Mapping[str, Judgements],
         yield "<br>".join(map(escape, told))
 
     return table(_HEADS, (tuple(cells(row)) for row in rows[:LISTED]))
+
+
+def _padding(row: Mapping[str, Any]) -> str:
+    if not row["preamble"]:
+        return ""
+    parts = row.get("preamble_parts")
+    return f"<q>{escape(row['preamble'])}</q>" + (f" <small>{escape(parts)}</small>" if parts else "")
 
 
 def _against(row: Mapping[str, Any]) -> str:
