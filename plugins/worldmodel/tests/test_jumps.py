@@ -9,6 +9,8 @@ import torch
 from atlas_topoencoder.geometry import distance
 from atlas_topoencoder.jump import FactorizedJumpOperator
 from atlas_worldmodel.attention import Sizes, Tokens, draw_attention
+from atlas_worldmodel.attention_dynamics import AttentionDynamics, Jumping
+from atlas_worldmodel.joint import LatentSequence
 from atlas_worldmodel.jumps import (
     ChartFrames,
     JumpHead,
@@ -174,3 +176,34 @@ def test_an_untrained_head_scores_charts_as_the_router_does_by_distance() -> Non
     expected = -distance(state.z.unsqueeze(1), centers) / shrink
     assert torch.allclose(forecast.logits, expected, rtol=1e-12)
     assert torch.allclose(forecast.rate, torch.full((5,), math.log1p(math.exp(-3)), dtype=FLOAT))
+
+
+def test_the_rate_is_pulled_to_jumps_that_lead_nearer_and_from_those_that_do_not() -> None:
+    """Oracle: the Poisson likelihood by hand, `-log(1 - exp(-rate))` of an event and `rate` of none."""
+    sizes = Sizes(latent=4, site_vectors=1, site_scalars=1, token_vectors=2, token_scalars=2, hidden=8)
+    model = AttentionDynamics(3, sizes, memory=1, max_radius=6.0, random=RandomStreams(0)).double()
+    f = frames()
+    points = torch.tanh(drawn(6, 5, 4, seed=11)) / 2
+    charts = torch.zeros(6, 5, dtype=torch.int64)
+    weights = torch.full((6, 5, 3), 1 / 3, dtype=FLOAT)
+    sequence = LatentSequence(points, points, weights, charts, f.centers, drawn(6, 4, 1, seed=12))
+    path = model(sequence, Jumping(f, torch.Generator().manual_seed(0)))
+    target = points[:, model.given :]
+    nearer = distance(path.jumped, target) < distance(path.stayed, target)
+    assert nearer.any() and not nearer.all()
+    expected = torch.where(nearer, -torch.log(1 - torch.exp(-path.rates)), path.rates).mean()
+    assert torch.allclose(model.losses(sequence, path)["jump-likelihood"], expected, rtol=1e-12)
+    still = model(sequence, None)
+    assert torch.equal(still.points, still.stayed) and torch.equal(still.jumped, still.stayed)
+
+
+def test_a_jump_leads_to_another_chart() -> None:
+    sizes = Sizes(latent=4, site_vectors=1, site_scalars=1, token_vectors=2, token_scalars=2, hidden=8)
+    model = AttentionDynamics(3, sizes, memory=1, max_radius=6.0, random=RandomStreams(0)).double()
+    f = frames()
+    points = f.centers[0].expand(4, 4, 4) * torch.linspace(0.8, 1.0, 4, dtype=FLOAT).view(1, 4, 1)
+    charts, weights = torch.zeros(4, 4, dtype=torch.int64), torch.full((4, 4, 3), 1 / 3, dtype=FLOAT)
+    sequence = LatentSequence(points, points, weights, charts, f.centers, torch.zeros(4, 3, 1, dtype=FLOAT))
+    path = model(sequence, Jumping(f, None))
+    assert distance(path.stayed, path.jumped).min() > 0.1
+    assert path.logits.argmax(-1).eq(0).all()  # though the head foretells the chart where it is

@@ -2,6 +2,10 @@
 
 Of the seed's seven losses of phase 2, those that an attention's forces have: distance, chart transition,
 momentum and jump rate. Energy, Poisson and Hodge terms need a potential.
+
+A penalty on the rate alone is one half of a Poisson process's likelihood, that of steps without an event.
+With the other half, events are the steps whose frame a jump brings nearer: without it nothing raises a rate
+that has fallen, since the gradient of the distance is as small as the rate.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ from atlas.randomness import RandomStreams
 from atlas_worldmodel.attention import Sizes, draw_attention
 from atlas_worldmodel.attention_world import ForcesWorld, opening, remember
 from atlas_worldmodel.joint import LatentSequence
-from atlas_worldmodel.jumps import ChartFrames, JumpHead, blend, carry, event_share
+from atlas_worldmodel.jumps import ChartFrames, JumpHead, blend, carry, event_log_probability, event_share
 from atlas_worldmodel.splitting import State
 
 __all__ = ["LOSS_WEIGHTS", "AttentionDynamics", "Jumping", "Path"]
@@ -28,9 +32,10 @@ LOSS_WEIGHTS: Mapping[str, float] = {
     "geodesic": 1.0,
     "chart-transition": 0.1,
     "momentum": 0.001,
-    "jump-rate": 0.1,
+    "jump-rate": 0.01,
+    "jump-likelihood": 1.0,
 }
-"""Weights of the losses. Formulas: seed 002, section 6, dynamics losses 1, 2, 3 and 5."""
+"""Weights of the losses. Seed 002, section 6, dynamics losses 1, 2, 3 and 5; the likelihood is ours."""
 
 
 class Path(NamedTuple):
@@ -42,6 +47,8 @@ class Path(NamedTuple):
         logits: Of the charts, `[B, H, N_c]`.
         rates: Of jumps, a unit of time, `[B, H]`.
         shares: How far each step's jump came, `[B, H]`; zero without jumps.
+        stayed: The points without each step's jump, `[B, H, D]`.
+        jumped: The points with all of it, `[B, H, D]`; those without jumps are `stayed`.
     """
 
     points: torch.Tensor
@@ -49,6 +56,8 @@ class Path(NamedTuple):
     logits: torch.Tensor
     rates: torch.Tensor
     shares: torch.Tensor
+    stayed: torch.Tensor
+    jumped: torch.Tensor
 
 
 @frozen
@@ -115,13 +124,14 @@ class AttentionDynamics(nn.Module):
             state = State(project(after.z, self.max_radius), after.w)
             tokens = self.world.tokens(centers, memory)
             forecast = self.jump_head(state, action, tokens, centers, origin)
-            share = torch.zeros_like(forecast.rate)
+            share, stayed, jumped = torch.zeros_like(forecast.rate), state, state
             if jumping is not None:
                 share = jumping.share(forecast.rate)
                 source = pairwise_distance(state.z, centers).argmin(-1)
-                jumped = carry(jumping.frames, state, source, forecast.logits.argmax(-1))
+                elsewhere = forecast.logits.scatter(1, source.unsqueeze(1), -torch.inf)
+                jumped = carry(jumping.frames, state, source, elsewhere.argmax(-1))
                 state = blend(state, jumped, share)
-            kept.append((state.z, state.w, forecast.logits, forecast.rate, share))
+            kept.append((*state, *forecast, share, stayed.z, jumped.z))
         return Path(*(torch.stack(part, 1) for part in zip(*kept, strict=True)))
 
     def losses(self, sequence: LatentSequence, path: Path) -> dict[str, torch.Tensor]:
@@ -133,4 +143,11 @@ class AttentionDynamics(nn.Module):
             ),
             "momentum": State(path.points, path.velocities).kinetic_energy.mean(),
             "jump-rate": path.rates.mean(),
+            "jump-likelihood": self._surprise(sequence, path),
         }
+
+    def _surprise(self, sequence: LatentSequence, path: Path) -> torch.Tensor:
+        """Return `-log p` of what each step's jump should have been: an event where it leads nearer."""
+        target = sequence.targets[:, self.given :]
+        closer = distance(path.jumped, target) < distance(path.stayed, target)
+        return -event_log_probability(path.rates, 1.0, closer.detach()).mean()
