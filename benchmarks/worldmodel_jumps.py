@@ -1,8 +1,8 @@
 """Jumps between charts, off against on, where points do jump.
 
 Points turn about the centre of one of two charts, pushed by actions; whoever comes out on one side is carried
-to the other chart by the isometry of a jump operator, which the models know. Where a jump comes is for them to
-learn. Both models are `AttentionDynamics` of the same initial weights.
+to the other chart by the isometry of a jump operator, which the models know. Where a jump comes is for them
+to learn. Both models are `AttentionDynamics` of the same initial weights.
 
     python benchmarks/worldmodel_jumps.py [--quick] [--lines FILE]
 
