@@ -92,22 +92,23 @@ def measure_world(
     """Return open-loop errors at each horizon, beside those of the prediction that nothing moves.
 
     Each trajectory is cut into windows that do not overlap. Points are compared by hyperbolic distance, and
-    decoded without texture in root mean squares of the data's standard deviation. A jump is made where it is
-    likelier than none.
+    decoded without texture in root mean squares of the data's standard deviation; 0 ahead is the frame's own
+    point, the floor that the encoder sets. A jump is made where it is likelier than none.
     """
     latents = _windows(encode_all(model, frames), dynamics.given + max(HORIZONS))
     observed = _cut(frames.x, dynamics.given + max(HORIZONS))
     jumping = Jumping(ChartFrames.constant(model.jump, latents.centers), None) if jumps else None
     path = dynamics(latents, jumping)
     targets, last = latents.targets[:, dynamics.given :], latents.targets[:, dynamics.given - 1]
-    trajectories = len(frames.x)
-    found = []
+    trajectories, scale = len(frames.x), frames.x.std(dim=(0, 1)).clamp_min(1e-6)
+
+    def missed(points: torch.Tensor, at: int) -> torch.Tensor:
+        seen = observed[:, dynamics.given + at]
+        return _each(((model.decode(points).base - seen) / scale).square().mean(-1), trajectories)
+
+    found = [_root("decoded error, 0 ahead", missed(targets[:, 0], 0))]
     for horizon in HORIZONS:
         at = horizon - 1
-        decoded = model.decode(path.points[:, at]).base
-        scale = frames.x.std(dim=(0, 1)).clamp_min(1e-6)
-        seen = observed[:, dynamics.given + at]
-        wrong = ((decoded - seen) / scale).square().mean(-1)
         right = path.logits[:, at].argmax(-1) == latents.charts[:, dynamics.given + at]
         for name, values in (
             ("distance", distance(path.points[:, at], targets[:, at])),
@@ -116,7 +117,7 @@ def measure_world(
             ("chart foretold if nothing moves", _same_chart(latents, dynamics.given, at)),
         ):
             found.append(_over(f"{name}, {horizon} ahead", _each(values, trajectories)))
-        found.append(_root(f"decoded error, {horizon} ahead", _each(wrong, trajectories)))
+        found.append(_root(f"decoded error, {horizon} ahead", missed(path.points[:, at], at)))
     found.append(_over("jump rate", _each(path.rates.mean(1), trajectories)))
     return found
 

@@ -24,16 +24,32 @@ def render(view: RunView, step: str) -> Fragment:
     """Render the step of a phase."""
     tables = view.tables(step)
     uses = {entry["id"]: entry["use"] for entry in view.manifest["steps"]}
-    body = _table(
-        ("on held-out trajectories", "value", "standard error"),
-        ((m["metric"], _number(m["value"]), _number(m["standard_error"])) for m in tables["metrics"]),
-    )
+    body = _metrics(tables["metrics"])
     for when in ("before", "after"):
         cells = [row for row in tables.get("firewall", ()) if row["when"] == when]
         if cells:
             body += f"<p>Norm of each loss's gradient, {when} the training. 0 is exact, and forbidden.</p>"
             body += _audit(cells)
     return Fragment(_TITLES[uses[step]], body)
+
+
+def _metrics(metrics: Sequence[Mapping[str, Any]]) -> str:
+    """Return the plain metrics, and those of each horizon side by side."""
+    plain: list[tuple[str, str]] = []
+    ahead: dict[str, dict[int, str]] = {}
+    for metric in metrics:
+        said = f"{_number(metric['value'])} ± {_number(metric['standard_error'])}"
+        name, comma, horizon = metric["metric"].partition(", ")
+        if comma:
+            ahead.setdefault(name, {})[int(horizon.split()[0])] = said
+        else:
+            plain.append((name, said))
+    body = _table(("on held-out trajectories", "mean ± standard error"), plain)
+    if ahead:
+        steps = sorted({step for row in ahead.values() for step in row})
+        head = ("open loop, steps ahead", *map(str, steps))
+        body += _table(head, ((name, *(row.get(step, "") for step in steps)) for name, row in ahead.items()))
+    return body
 
 
 def _audit(cells: Sequence[Mapping[str, Any]]) -> str:
