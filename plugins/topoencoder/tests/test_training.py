@@ -17,6 +17,7 @@ import torch
 from atlas_topoencoder.checkpoint import encode_checkpoint, load_checkpoint, read_tensors
 from atlas_topoencoder.commands import topoencoder
 from atlas_topoencoder.data import Dataset, Split, load, split
+from atlas_topoencoder.events import write_events
 from atlas_topoencoder.figures import step_figures
 from atlas_topoencoder.instrument import objective_of, training_of
 from atlas_topoencoder.metrics import (
@@ -148,6 +149,23 @@ def test_the_pictures_are_written_as_files_and_into_the_report(done: Atlas, tmp_
     )
     assert outcome.exit_code == 0, outcome.output
     assert sorted(p.name for p in tmp_path.glob("*.png")) == sorted(f"{run}-train-{n}.png" for n in names)
+
+
+def test_tensorboard_reads_every_value_gradient_and_metric(done: Atlas, tmp_path: Path) -> None:
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    view = done.view(done.runs()[0].name)
+    (path,) = write_events(view, tmp_path)
+    events = reader.EventAccumulator(str(path))
+    events.Reload()
+    tables = view.tables("train")
+    found = {name: {e.step: e.value for e in events.Scalars(name)} for name in events.Tags()["scalars"]}
+    for row in tables["curves"]:
+        # stored in float32
+        assert found[f"value/{row['term']}"][row["step"]] == pytest.approx(row["value"], rel=1e-6)
+    assert found["gradient norm/vq"].keys() == {20}
+    defined = {f"test/{row['metric']}" for row in tables["metrics"] if row["value"] is not None}
+    assert defined == {name for name in found if name.startswith("test/")}
+    assert events.Tags()["images"] == ["atlas", "codes", "steps", "curves"]
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""`atlas topoencoder`: the pictures of a training as files, and the loss terms there are."""
+"""`atlas topoencoder`: a training as pictures or TensorBoard events, and the loss terms there are."""
 
 from __future__ import annotations
 
@@ -43,3 +43,22 @@ def pictures(workspace: Workspace, run: str, kind: str, out: Path) -> None:
 
     for path, figure in write_figures(workspace.view(run), "topoencoder", step_figures, kind, out):
         click.echo(f"{path}\n  {figure.caption}")
+
+
+@topoencoder.command()
+@click.argument("run")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("tensorboard"),
+    show_default=True,
+    help="Folder of the events.",
+)
+@click.pass_obj
+def tensorboard(workspace: Workspace, run: str, out: Path) -> None:
+    """Write curves, metrics and pictures of the trainings of RUN for TensorBoard."""
+    from atlas_topoencoder.events import write_events
+
+    for path in write_events(workspace.view(run), out):
+        click.echo(path)
+    click.echo(f"tensorboard --logdir {out}")
