@@ -25,14 +25,8 @@ import rows
 import torch
 from atlas_topoencoder.geometry import distance, expmap0, logmap0, mobius_add
 from atlas_worldmodel.attention import GeodesicQuery, Sizes
-from atlas_worldmodel.attention_world import (
-    ForcesWorld,
-    HeadsWorld,
-    Memory,
-    arrival,
-    opening,
-    rollout,
-)
+from atlas_worldmodel.attention_world import ForcesWorld, HeadsWorld
+from atlas_worldmodel.rollouts import Memory, arrival, opening, rollout
 from atlas_worldmodel.splitting import State
 from torch import nn
 

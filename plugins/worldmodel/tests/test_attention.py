@@ -16,16 +16,9 @@ from atlas_worldmodel.attention import (
     origin_vector,
     see,
 )
-from atlas_worldmodel.attention_world import (
-    ForcesWorld,
-    HeadsWorld,
-    Memory,
-    Opening,
-    arrival,
-    opening,
-    remember,
-    rollout,
-)
+from atlas_worldmodel.attention_world import ForcesWorld, HeadsWorld, dynamics_of
+from atlas_worldmodel.integrator import simulate
+from atlas_worldmodel.rollouts import Memory, Opening, arrival, opening, remember, rollout
 from atlas_worldmodel.splitting import State, drift
 from torch import nn
 
@@ -231,3 +224,17 @@ def test_exploding_heads_leave_float32_paths_finite(kind: type[nn.Module]) -> No
     path = rollout(world, begin, centers.float())
     assert path.isfinite().all()
     assert path.square().sum(-1).max() < 1
+
+
+def test_attention_is_a_source_of_forces_for_the_simulator() -> None:
+    """Oracle: the world's own step with its friction taken out."""
+    state, action, memory, centers = scene()
+    origin, world = torch.zeros(4, dtype=FLOAT), world_of(ForcesWorld)
+    with torch.no_grad():
+        world.forces.head.network[-1].bias[-1] = -100.0
+        world.forces.head.network[-1].weight[-1] = 0.0
+        tokens = world.tokens(centers, memory)
+        dynamics = dynamics_of(world.forces, origin, action, tokens)
+        _, moment = simulate(dynamics, state, time=1.0, steps=1)
+        expected = world(state, action, memory, centers, origin)
+    assert torch.allclose(torch.cat(moment.state), torch.cat(expected), rtol=0, atol=1e-12)

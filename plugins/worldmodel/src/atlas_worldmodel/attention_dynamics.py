@@ -21,9 +21,10 @@ from torch.nn import functional
 
 from atlas.randomness import RandomStreams
 from atlas_worldmodel.attention import Sizes, draw_attention
-from atlas_worldmodel.attention_world import ForcesWorld, opening, remember
+from atlas_worldmodel.attention_world import ForcesWorld
 from atlas_worldmodel.joint import LatentSequence
 from atlas_worldmodel.jumps import ChartFrames, JumpHead, blend, carry, event_log_probability, event_share
+from atlas_worldmodel.rollouts import opening, remember
 from atlas_worldmodel.splitting import State
 
 __all__ = ["LOSS_WEIGHTS", "AttentionDynamics", "Jumping", "Path"]

@@ -17,6 +17,7 @@ from atlas_topoencoder.architecture import Architecture
 from atlas_topoencoder.batches import BatchOrder
 from atlas_topoencoder.companions import Companions
 from atlas_topoencoder.data import Dataset
+from atlas_topoencoder.geometry import expmap0
 from atlas_topoencoder.model import TopoEncoder
 from atlas_topoencoder.outputs import ModelOutputs
 from atlas_topoencoder.training import Device, Schedule, Training
@@ -219,7 +220,7 @@ class WorldTraining:
         if not self.schedule.jumps:
             return None
         seed = int(self.random.generator("jumps", self.step).integers(2**62))
-        frames = ChartFrames.constant(self.model.jump, self.model.encode(self.frames.x[:1, 0]).centers)
+        frames = ChartFrames.constant(self.model.jump, expmap0(self.model.router.centers_tangent))
         return Jumping(frames, torch.Generator().manual_seed(seed))
 
     def losses(self) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:

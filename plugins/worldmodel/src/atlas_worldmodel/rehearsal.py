@@ -12,9 +12,10 @@ from atlas_topoencoder.model import TopoEncoder
 from atlas.objective import Objective
 from atlas.randomness import RandomStreams
 from atlas_worldmodel.attention import Sizes
-from atlas_worldmodel.attention_world import ForcesWorld, opening, rollout
+from atlas_worldmodel.attention_world import ForcesWorld
 from atlas_worldmodel.firewall import Cell, audit, parameter_groups
 from atlas_worldmodel.joint import AtlasTerms, LatentSequence, joint_losses
+from atlas_worldmodel.rollouts import opening, rollout
 
 __all__ = ["rehearse"]
 
