@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from atlas.errors import InstrumentFailed
 from atlas.objective import Objective
@@ -45,8 +45,8 @@ class AgentSettings:
         fit_steps: Steps of the world model a round.
         fit_batch: Transitions of a step and member.
         fit_rate: Learning rate of the world model at a round's beginning; it falls to a tenth.
-        improve_steps: Steps of policy and value a round; REINFORCE takes one, since what was played speaks of
-            the policy that played it alone.
+        improve_steps: Steps of policy and value a round. By REINFORCE they are the value's: the policy takes
+            one, since what was played speaks of the policy that played it alone.
         improve_batch: Paths of a step, a multiple of the members.
         horizon: Steps of a path.
         discount: Of the return, per step.
@@ -288,10 +288,14 @@ class Agent:
             returns[:length, n] = lambda_returns(
                 rewards, goes_on, ahead[: length + 1, n], discount=s.discount, trace=s.trace
             )
-        value = self.objective(
-            {POLICY_SLOT: PolicyOutputs(z, did.law, did.score, returns, self.value(z[:-1]), mask)}
-        )
+        outputs = PolicyOutputs(z, did.law, did.score, returns, self.value(z[:-1]), mask)
+        value = self.objective({POLICY_SLOT: outputs})
         self._descend(self._optimizer, value.total, s.rate)
+        # The value follows the same returns for more steps; the policy they speak of is gone after one.
+        term = "policy-baseline"
+        for _ in range(1, s.improve_steps if term in self.objective.active else 1):
+            fitted = evolve(outputs, values=self.value(z[:-1]))
+            self._descend(self._optimizer, self.objective.terms[term].function(fitted), s.rate)
         return {name: self._finite(name, float(term.detach())) for name, term in value.terms.items()}
 
     def _follow(self) -> None:
