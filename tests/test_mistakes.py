@@ -84,3 +84,17 @@ def test_a_broken_folder_does_not_hide_the_other_runs(desk: Atlas) -> None:
     broken.rmdir()
 
     assert [line.split()[1] for line in outcome.out.splitlines()] == ["done", "done", "broken"]
+
+
+def test_of_several_shapes_the_one_that_is_named_is_judged(atlas: Atlas) -> None:
+    """`use: moons` says which parameters are meant, whatever else is wrong."""
+    atlas.write(
+        "m.yaml",
+        "atlas: 1\nname: m\nlineage: EX\nseed: 1\ngovernance: none\nsteps:\n"
+        "  - {id: train, use: topoencoder, params: {data: {use: moons, cuont: 200}}}\n",
+    )
+
+    outcome = atlas("plan", "m.yaml")
+
+    assert outcome.code == 2
+    assert "did you mean count?" in outcome.err

@@ -24,6 +24,7 @@ _COMMANDS = {
     "compare": "Say what differs between two runs: inputs, environment, numbers.",
     "doctor": "Check this installation.",
     "hypothesis": "Show what became of a run's hypotheses; add one later, labelled exploratory.",
+    "new": "Write the distribution of a plugin to begin with.",
     "pack": "Write a run as a bundle that a stranger can verify.",
     "plan": "Show what a manifest or run will do, and why.",
     "plugins": "List the installed plugins and what they offer.",

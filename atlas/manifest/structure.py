@@ -175,7 +175,8 @@ def _alternatives(error: ValidationError) -> tuple[str, str]:
 def _leaves(error: ValidationError) -> Iterator[ValidationError]:
     """Yield the errors that say most: those inside the branch of `anyOf` that was meant.
 
-    The branch that was meant is the only one whose own type and constants fit the value.
+    The branch that was meant is the only one whose required constants, such as `use: npz`, the value has; or
+    else the only one whose own type and constants fit it.
     """
     if error.validator not in ("anyOf", "oneOf") or not error.context:
         yield error
@@ -183,16 +184,29 @@ def _leaves(error: ValidationError) -> Iterator[ValidationError]:
     branches: dict[Any, list[ValidationError]] = {}
     for inner in error.context:
         branches.setdefault(inner.schema_path[0], []).append(inner)
-    meant = [
-        inners
-        for inners in branches.values()
-        if not any(not i.path and i.validator in ("type", "const", "enum", "required") for i in inners)
-    ]
+    alternatives: Any = error.validator_value
+    meant = [inners for at, inners in branches.items() if _is_named(alternatives[at], error.instance, inners)]
+    if len(meant) != 1:
+        meant = [
+            inners
+            for inners in branches.values()
+            if not any(not i.path and i.validator in ("type", "const", "enum", "required") for i in inners)
+        ]
     if len(meant) == 1:
         for inner in meant[0]:
             yield from _leaves(inner)
     else:
         yield error
+
+
+def _is_named(branch: Any, value: Any, errors: list[ValidationError]) -> bool:
+    """Return whether a value has all the constants that a branch requires, of which there is one at least."""
+    if not isinstance(branch, Mapping) or not isinstance(value, Mapping):
+        return False
+    entries = branch.get("properties", {})
+    names = [key for key in branch.get("required", ()) if {"const", "enum"} & {*entries.get(key, {})}]
+    wrong = {error.path[0] for error in errors if error.path}
+    return bool(names) and all(name in value and name not in wrong for name in names)
 
 
 def _resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:

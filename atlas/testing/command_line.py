@@ -1,7 +1,4 @@
-"""The kit for plugin authors: pytest fixtures that run real manifests through the real command line.
-
-Installed with the host and found by pytest on its own; importing it imports next to nothing.
-"""
+"""The fixture that runs real manifests through the real command line, in an empty folder."""
 
 from __future__ import annotations
 

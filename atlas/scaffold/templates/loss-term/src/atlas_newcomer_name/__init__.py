@@ -1,0 +1,1 @@
+"""The loss term newcomer-name."""

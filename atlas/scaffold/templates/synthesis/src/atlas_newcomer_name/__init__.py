@@ -1,0 +1,1 @@
+"""The synthesis adapter newcomer-name."""
