@@ -324,10 +324,11 @@ class StepContext(Protocol):
         """
         ...
 
-    def opener(self) -> Callable[[], Target]:
-        """Return a function that opens the step's target anew; pickled, it does so in another process.
+    def openers(self) -> Iterator[tuple[str, Callable[[], Target]]]:
+        """Yield label and a function that opens it for each target that `targets` yields.
 
-        It is for instruments that start processes of their own, such as one for each session with a model.
+        Pickled, the function opens the target in another process. It is for instruments that start processes
+        of their own, such as one for each session with a model.
         """
         ...
 

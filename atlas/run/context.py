@@ -124,11 +124,14 @@ class Context:
             yield label, target
             del target
 
-    def opener(self) -> Callable[[], Target]:
-        """Return a function that opens the step's target anew; it can be pickled where its source can."""
-        if self._request.target is None:
-            raise self._fault("the step has no single target; its card must say `needs: {target: true}`")
-        return self._opener(self._request.target)
+    def openers(self) -> Iterator[tuple[str, Callable[[], Target]]]:
+        """Yield label and a function that opens it, for the target or each member of its series."""
+        if self._request.target is None and not self._request.series:
+            raise self._fault("the step has no target; its card must say `needs: {target: true}`")
+        if self._request.target is not None:
+            yield "", self._opener(self._request.target)
+        for label, wanted in self._request.series:
+            yield label, self._opener(wanted)
 
     def _open(self, wanted: TargetRequest) -> Target:
         return self._opener(wanted)()

@@ -47,7 +47,7 @@ def held(tmp_path, monkeypatch):
     def hold(items):
         tasks = tasks_of(items, RandomStreams(1), PARAMS)
         folders = {"keep": tmp_path / "keep", "scratch": tmp_path}
-        return hold_sessions(Remembering, tasks, progress=lambda *a, **k: None, **folders)
+        return hold_sessions(Remembering, tasks, progress=lambda **said: None, **folders)
 
     return hold
 
@@ -111,7 +111,7 @@ without a word would surprise me very much, and so would a padding above three w
 """
 
 
-def _save_tiny(folder: Path) -> None:
+def _save_tiny(folder: Path, seed: int = 0) -> None:
     import torch
     import transformers
     from tokenizers import Tokenizer, models, pre_tokenizers
@@ -122,7 +122,7 @@ def _save_tiny(folder: Path) -> None:
     transformers.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<s>"
     ).save_pretrained(folder)
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     config = transformers.LlamaConfig(
         vocab_size=7, hidden_size=32, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
         max_position_embeddings=32, eos_token_id=1,
@@ -159,3 +159,44 @@ def test_a_governed_run_holds_its_sessions_after_read_0_and_is_a_record_of_its_i
     assert facts["pairs"] == "text-1 text-2 text-3"
     assert facts["target.sha256:model.safetensors"]
     assert "the run is one itself" in atlas("tier", run).out
+
+
+SERIES = """
+atlas: 1
+name: held
+lineage: TNY
+seed: 1
+governance: none
+targets:
+  lm: {use: hf, series: {path: [./late, ./early]}}
+stimulus:
+  use: text
+  texts: [the cold air, warm water]
+steps:
+  - {id: sessions, use: ecm-live, target: lm, params: {max_new_tokens: 6, temperature: 1.0}}
+"""
+
+
+@pytest.mark.slow
+def test_each_checkpoint_of_a_series_is_a_model_that_was_put_the_same_prompts_with_the_same_seeds(atlas):
+    for seed, name in enumerate(("late", "early")):
+        _save_tiny(atlas.folder / name, seed)
+    atlas.write("m.yaml", SERIES)
+
+    outcome = atlas("run", "m.yaml")
+    assert outcome.code == 0, outcome.err
+    view = atlas.view(atlas.runs()[0].name)
+    tables = view.tables("sessions")
+    seeds = {row["session"]: row["seed"] for row in tables["ecm-held"]}
+
+    assert [(row["session"], row["model"]) for row in tables["ecm-sessions"]] == [
+        ("late/text-1", "late"),
+        ("late/text-2", "late"),
+        ("early/text-1", "early"),
+        ("early/text-2", "early"),
+    ]
+    assert seeds["late/text-1"] == seeds["early/text-1"] != seeds["early/text-2"]
+    assert [q.slice for _, q in view.quantities() if q.quantity == "token_ratio"] == ["late", "early"]
+    assert [q.slice for _, q in view.quantities() if q.quantity == "cut_share"] == ["late", "early"]
+    facts = json.loads(view.text("raw/sessions/facts.json"))
+    assert facts["target.late.sha256:model.safetensors"] != facts["target.early.sha256:model.safetensors"]

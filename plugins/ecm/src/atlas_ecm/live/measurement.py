@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from attrs import evolve
+
 from atlas.contracts import StimulusItem
+from atlas_ecm.live.session import Task
 from atlas_ecm.live.sessions import Held, hold_sessions, tasks_of
 from atlas_ecm.reader.intervals import share_of_sessions
 from atlas_ecm.reader.measurement import means_over_sessions, record_sessions
@@ -25,9 +30,13 @@ _EVIDENCE = "held.jsonl"
 def measure(context: StepContext) -> None:
     """Hold the sessions, one process each, and record what the reader makes of them.
 
+    Of a series each checkpoint is put the same prompts with the same draws, and is a model of its own, named
+    by its label, in every table.
+
     Raises:
         BadInput: The model does not write, a prompt does not fit it, or sessions would repeat each other.
-        InstrumentFailed: A session's process ended without an answer, or another model answered.
+        InstrumentFailed: A session's process ended without an answer, another model answered, or checkpoints
+            count tokens differently.
     """
     params = context.params
     items = {item.id: item for part in context.slices for item in part.items}
@@ -39,41 +48,78 @@ def measure(context: StepContext) -> None:
         else f"the stimulus cuts prompts to {context.max_tokens} tokens; leave its max_tokens out",
     )
     tasks = tasks_of([item for part in context.slices for item in part.items], context.random, params)
-    opener = cast("Callable[[], GenerativeTarget]", context.opener())
-    held = list(
-        hold_sessions(opener, tasks, keep=context.keep, scratch=context.scratch, progress=context.progress)
-    )
-    target = cast("GenerativeTarget", context.target())
-    _check_model(context, held, target.facts)
-    model = target.facts.get("model", "model")
-    evidence = b"".join(one.json_line(model) for one in held)
+    answered = dict(_hold_all(context, tasks))
+    held, lines, tokenizers = list[Held](), list[bytes](), list[Tokenizer]()
+    for label, target in context.targets():
+        keep, own = answered[label]
+        _check_model(context, own, target.facts, keep)
+        tokenizers.append(_tokenizer(target))
+        held.extend(own)
+        lines.extend(one.json_line(label or target.facts.get("model", "model")) for one in own)
+        del target
+    _check_tokenizer(context, tokenizers)
+    evidence = b"".join(lines)
     context.attach(_EVIDENCE, evidence)
     context.table(HELD.name, [one.as_record() for one in held])
     _state(context, held, items)
     path = context.scratch / _EVIDENCE
     path.write_bytes(evidence)
     home = {item.id for item in items.values() if _matches(item, params.get("baseline", {}))}
-    rows = record_sessions(
-        context, path, _tokenizer(target), model, home=lambda session: session.item in home
-    )
-    if len(context.slices) > 1:
+    rows = record_sessions(context, path, tokenizers[0], "model", home=lambda session: session.item in home)
+    _record_slices(context, rows, list(answered))
+    note = f"cut at {params['max_new_tokens']} tokens; R of these would be larger"
+    for model in dict.fromkeys(row["model"] for row in rows):
+        named = {row["session"] for row in rows if row["model"] == model}
+        cut = sum(not one.ended for one in held if one.task.session in named)
+        context.record(share_of_sessions("cut_share", cut, len(named), model, note))
+
+
+def _hold_all(context: StepContext, tasks: Sequence[Task]) -> Iterator[tuple[str, tuple[Path, list[Held]]]]:
+    """Yield, for the target or each member of its series, label, where sessions are kept, and sessions."""
+    for number, (label, opener) in enumerate(context.openers(), 1):
+        named = [evolve(task, session=f"{label}/{task.session}") if label else task for task in tasks]
+        keep = context.keep / f"target{number}"
+        keep.mkdir(exist_ok=True)
+        opens = cast("Callable[[], GenerativeTarget]", opener)
+        progress = partial(context.progress, f"{label}: sessions held" if label else "sessions held")
+        held = hold_sessions(opens, named, keep=keep, scratch=context.scratch, progress=progress)
+        yield label, (keep, list(held))
+
+
+def _record_slices(context: StepContext, rows: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> None:
+    if len(context.slices) < 2:
+        return
+    for label in labels:
         for part in context.slices:
             inside = {item.id for item in part.items}
-            found = [row for row in rows if row["item"] in inside and row["missing"] is None]
-            for quantity in means_over_sessions(found, context.random, part.key):
+            found = [
+                row for row in rows
+                if row["item"] in inside and row["missing"] is None and label in ("", row["model"])
+            ]  # fmt: skip
+            key = f"{label}: {part.key}" if label else part.key
+            for quantity in means_over_sessions(found, context.random, key):
                 context.record(quantity)
-    cut = sum(not one.ended for one in held)
-    note = f"cut at {params['max_new_tokens']} tokens; R of these would be larger"
-    context.record(share_of_sessions("cut_share", cut, len(held), model, note))
 
 
-def _check_model(context: StepContext, held: Sequence[Held], facts: Mapping[str, str]) -> None:
+def _check_model(context: StepContext, held: Sequence[Held], facts: Mapping[str, str], keep: Path) -> None:
     """Refuse sessions that other weights or libraries answered, and have them held anew."""
     odd = [number for number, one in enumerate(held) if dict(one.facts) != dict(facts)]
     for number in odd:
-        (context.keep / f"{number:06}.json").unlink()
+        (keep / f"{number:06}.json").unlink()
     detail = f"{len(held) - len(odd)} of {len(held)} sessions were answered by the model as it is now"
     context.check("one model", not odd, detail + ("; `atlas resume` holds the others anew" if odd else ""))
+
+
+def _check_tokenizer(context: StepContext, tokenizers: Sequence[Tokenizer]) -> None:
+    """Refuse a series whose members count tokens differently: their R could not be compared."""
+    digests = {one.sha256 for one in tokenizers}
+    if len(tokenizers) > 1:
+        detail = (
+            f"{len(tokenizers)} checkpoints count tokens alike"
+            if len(digests) == 1
+            else f"the checkpoints have {len(digests)} tokenizers; give each model a step of its own"
+        )
+        context.check("one tokenizer", len(digests) == 1, detail)
 
 
 def _state(context: StepContext, held: Sequence[Held], items: Mapping[str, StimulusItem]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from attrs import asdict, frozen
 
-from atlas.contracts import GenerativeTarget, Progress, StimulusItem
+from atlas.contracts import GenerativeTarget, StimulusItem
 from atlas.errors import BadInput, InstrumentFailed
 from atlas.randomness import RandomStreams
 from atlas_ecm.live.session import Task
@@ -114,7 +114,7 @@ def hold_sessions(
     *,
     keep: Path,
     scratch: Path,
-    progress: Progress,
+    progress: Callable[..., None],
 ) -> Iterator[Held]:
     """Yield the sessions in order; those that an earlier attempt completed are taken from `keep`.
 
@@ -123,14 +123,14 @@ def hold_sessions(
         tasks: The sessions.
         keep: Where each session is put once it is over.
         scratch: Where a process writes.
-        progress: Told of each session.
+        progress: Told how many sessions are over, `done` of `total`.
 
     Raises:
         BadInput: A process refused its prompt or its model.
         InstrumentFailed: A process ended without an answer.
     """
     for number, task in enumerate(tasks):
-        progress("sessions held", done=number, total=len(tasks))
+        progress(done=number, total=len(tasks))
         path = keep / f"{number:06}.json"
         held = _kept(path, task)
         if held is None:
@@ -139,7 +139,7 @@ def hold_sessions(
         if held is None:
             raise InstrumentFailed("the session's process wrote something else", where=task.session)
         yield held
-    progress("sessions held", done=len(tasks), total=len(tasks))
+    progress(done=len(tasks), total=len(tasks))
 
 
 def _kept(path: Path, task: Task) -> Held | None:

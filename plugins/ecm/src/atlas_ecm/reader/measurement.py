@@ -139,13 +139,13 @@ def session_row(session: Session, tokenizer: Tokenizer, model: str, *, home: boo
 
 
 def _with_homes(rows: list[dict[str, Any]], boundary: float) -> dict[str, Home | None]:
-    """Add to the rows where they stand against their model's home; return the homes by model."""
+    """Add to the rows where they stand against their model's home; return the homes by model, in order."""
     ratios: dict[str, list[float]] = {row["model"]: [] for row in rows}
     whole = [row for row in rows if row["missing"] is None]
     for row in whole:
         if row["home"]:
             ratios[row["model"]].append(row["token_ratio"])
-    homes = {model: home_of(found, boundary) for model, found in sorted(ratios.items())}
+    homes = {model: home_of(found, boundary) for model, found in ratios.items()}
     for row in whole:
         home, ratio = homes[row["model"]], row["token_ratio"]
         row["economy"] = side(ratio, boundary)
