@@ -95,28 +95,28 @@ class Local:
 def framed(tokenizer: Any, text: str) -> Framed:
     """Return a message in the marks of one user turn, without a word that is not its own.
 
-    Where the template puts a system prompt of its own, it is given an empty one.
+    The marks are those that a target of the huggingface plugin puts around a prompt.
 
     Raises:
-        BadInput: The template changes the message, or adds words all the same.
+        BadInput: The template has no place for the message, or adds words even after an empty system turn.
     """
-    if getattr(tokenizer, "chat_template", None) is None:
-        return Framed(text, "")
-    text = text.strip()
-    user = {"role": "user", "content": text}
-    added = ""
-    for messages in ([user], [{"role": "system", "content": ""}, user]):
-        rendered = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
-        before, found, after = rendered.partition(text)
-        if not found:
-            raise BadInput("the chat template of the model changes the message", fix="choose another model")
-        added = _words(tokenizer, f"{before} {after}")
-        if not added:
-            return Framed(rendered, f"{before}{after}")
-    raise BadInput(
-        f"the chat template of the model adds words of its own: {added[:200]!r}",
-        fix="choose a model whose template adds none: a package is all that a model may receive",
-    )
+    library("atlas_huggingface", "local")
+    from atlas_huggingface.generation import framed as marks_of
+
+    try:
+        before, after = marks_of(tokenizer)
+    except BadInput as error:
+        raise BadInput(
+            "the chat template of the model changes the message", fix="choose another model"
+        ) from error
+    added = _words(tokenizer, f"{before} {after}")
+    if added:
+        raise BadInput(
+            f"the chat template of the model adds words of its own: {added[:200]!r}",
+            fix="choose a model whose template adds none: a package is all that a model may receive",
+        )
+    message = text.strip() if before or after else text
+    return Framed(f"{before}{message}{after}", f"{before}{after}")
 
 
 def _words(tokenizer: Any, frame: str) -> str:
