@@ -109,6 +109,19 @@ def test_a_fault_is_named_with_file_and_line(tmp_path, name, text, place):
     assert caught.value.where == place
 
 
+@pytest.mark.parametrize(
+    ("entry", "name"),
+    [
+        (OPENAI | {"title": "Dense  loaf", "conversation_id": "0123456789ab"}, "Dense loaf 01234567"),
+        (CLAUDE | {"name": "", "uuid": "0123456789ab"}, "0123456789ab"),
+    ],
+)
+def test_a_conversation_is_named_by_its_title_before_a_short_identity(tmp_path, entry, name):
+    (tmp_path / "a.json").write_text(json.dumps(entry))
+
+    assert read(tmp_path)[0][0].id == name
+
+
 EMPTY = {"conversation_id": "c0", "current_node": "a", "mapping": {"a": {"message": None, "parent": None}}}
 
 

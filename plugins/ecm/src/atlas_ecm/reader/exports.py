@@ -20,6 +20,8 @@ from atlas_ecm.reader.sessions import Session, Turn, role_of
 __all__ = ["read_export"]
 
 _BLANK = " \t\r\n"
+_SHORT = 8
+"""Characters of an identity that tell conversations of one title apart."""
 
 
 def read_export(file: TextFile) -> Iterator[Session]:
@@ -153,8 +155,14 @@ def _openai(entry: Mapping[str, Any], name: str, line: int) -> Session:
             turns.append(Turn(answer, text))
             slug = (message.get("metadata") or {}).get("model_slug")
             model = model or (slug if answer and isinstance(slug, str) else "")
-    identity = entry.get("conversation_id") or entry.get("id") or where
-    return Session(str(identity), name, line, tuple(turns), model, "", left_out)
+    identity = _named(entry.get("title"), entry.get("conversation_id") or entry.get("id") or where)
+    return Session(identity, name, line, tuple(turns), model, "", left_out)
+
+
+def _named(title: object, identity: object) -> str:
+    """Return a session's name: its identity, which its title stands before where there is one."""
+    words = " ".join(title.split()) if isinstance(title, str) else ""
+    return f"{words} {str(identity)[:_SHORT]}" if words else str(identity)
 
 
 def _only_leaf(nodes: Mapping[str, Any], where: str) -> str:
@@ -182,7 +190,5 @@ def _claude(entry: Mapping[str, Any], name: str, line: int) -> Session:
                 left_out += 1
         left_out += skipped + len(message.get("files") or ())
         turns.append(Turn(role_of(message.get("sender"), where), "\n".join(filter(None, pieces))))
-    identity, model = entry.get("uuid") or where, entry.get("model")
-    return Session(
-        str(identity), name, line, tuple(turns), model if isinstance(model, str) else "", "", left_out
-    )
+    identity, model = _named(entry.get("name"), entry.get("uuid") or where), entry.get("model")
+    return Session(identity, name, line, tuple(turns), model if isinstance(model, str) else "", "", left_out)
