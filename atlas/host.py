@@ -7,6 +7,8 @@ neither listing nor planning imports a plugin.
 from __future__ import annotations
 
 import importlib
+import warnings
+from types import ModuleType
 from typing import Any
 
 import pluggy
@@ -15,16 +17,34 @@ from atlas import hookspecs
 from atlas.catalog import KINDS, Card, Catalog, Offer
 from atlas.errors import AtlasError, PluginFault
 
-__all__ = ["Host"]
+__all__ = ["DeprecatedHook", "Host"]
+
+
+class DeprecatedHook(FutureWarning):
+    """A plugin implements a hook that will go; the message says whose, which, and what to do instead."""
 
 
 class Host:
-    """Loads plugins of a catalog on first use and hands out what they offer."""
+    """Loads plugins of a catalog on first use and hands out what they offer.
 
-    def __init__(self, catalog: Catalog) -> None:
+    Args:
+        catalog: What is installed.
+        specifications: The hooks that plugins may implement. One that will go says so with
+            `hookspec(warn_on_impl=DeprecatedHook(...))`, since when, until when, and what replaces it.
+    """
+
+    def __init__(self, catalog: Catalog, specifications: ModuleType = hookspecs) -> None:
         self.catalog = catalog
         self._manager = pluggy.PluginManager("atlas")
-        self._manager.add_hookspecs(hookspecs)
+        self._manager.add_hookspecs(specifications)
+
+    def open(self, plugin: str) -> None:
+        """Import a plugin and check its hooks, as the first use of it does.
+
+        Raises:
+            PluginFault: It cannot be imported, or a hook does not fit.
+        """
+        self._import(self.catalog.card(plugin))
 
     def load(self, kind: str, name: str) -> Any:
         """Return the object that a plugin offers under this name.
@@ -79,9 +99,14 @@ class Host:
                 fix=f"pip install --force-reinstall {card.distribution}, or uninstall it",
             ) from error
         try:
-            self._manager.register(module, name=card.plugin)
-            self._manager.check_pending()
+            with warnings.catch_warnings(record=True) as told:
+                warnings.simplefilter("always")
+                self._manager.register(module, name=card.plugin)
+                self._manager.check_pending()
         except pluggy.PluginValidationError as error:
             self._manager.unregister(module)
             raise PluginFault(f"a hook does not fit: {error}", who=card.who) from error
+        for warning in told:
+            if issubclass(warning.category, DeprecatedHook):
+                warnings.warn(f"{card.who}: {warning.message}", DeprecatedHook, stacklevel=2)
         return module

@@ -89,7 +89,7 @@ def test_a_broken_plugin_is_listed_and_harms_no_other(tmp_path: Path) -> None:
     sound, broken = atlas("run", "m.yaml"), atlas("run", "b.yaml")
 
     assert (listed.code, checked.code, sound.code) == (0, 2, 0)
-    assert "plugin 'broken', atlas-broken 0.1: ModuleNotFoundError" in checked.err
+    assert "atlas-broken 0.1: the plugin cannot be imported: ModuleNotFoundError" in checked.err
     assert broken.code == 2
     assert "plugin 'broken', atlas-broken 0.1" in broken.err
     assert "a_module_that_is_not_there" in broken.err

@@ -12,6 +12,7 @@ from atlas.scaffold.distribution import KINDS
 from atlas.testing import Atlas
 
 NAME = "grain-size"
+DOCS = Path(__file__).parents[1] / "docs"
 
 
 def made(folder: Path, kind: str) -> Path:
@@ -117,3 +118,20 @@ def test_no_word_of_the_template_is_left(tmp_path, kind):
     for path in (p for p in project.rglob("*") if p.is_file()):
         assert "newcomer" not in path.name + path.read_text("utf-8").lower(), path
         assert "NCN" not in path.read_text("utf-8"), path
+
+
+@pytest.mark.parametrize("page", ["writing-a-loss-term.md", "writing-a-backend.md"])
+def test_the_tutorials_print_what_is_written(tmp_path, page):
+    """Each block of a tutorial stands in a file that its first command writes; other tests run those."""
+    text = (DOCS / page).read_text("utf-8")
+    command = re.search(r"^    atlas (new \S+ \S+)$", text, re.M)
+    assert command is not None
+    outcome = Atlas(tmp_path, {})(*command.group(1).split())
+    assert outcome.code == 0, outcome.err
+
+    written = [path.read_text("utf-8") for path in tmp_path.rglob("*") if path.is_file()]
+    blocks = re.findall(r"```(?:python|yaml)\n(.*?)```", text, re.S)
+
+    assert len(blocks) >= 3
+    for block in blocks:
+        assert any(block in file for file in written), block

@@ -7,6 +7,7 @@ import sys
 import time
 
 import click
+from attrs import frozen
 
 from atlas import API, __version__
 from atlas.catalog import KINDS, Card, discover
@@ -15,14 +16,52 @@ from atlas.errors import PluginFault
 __all__ = ["command"]
 
 
-def _import_in_subprocess(card: Card) -> str | None:
-    """Return why a plugin cannot be imported, or None."""
-    code = f"import importlib; importlib.import_module({card.module!r})"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+_OPEN = """
+import sys, time, warnings
+from atlas.catalog import discover
+from atlas.errors import AtlasError
+from atlas.host import DeprecatedHook, Host
+host = Host(discover())
+start = time.perf_counter()
+with warnings.catch_warnings(record=True) as told:
+    warnings.simplefilter("always")
+    try:
+        host.open(sys.argv[1])
+    except AtlasError as error:
+        sys.exit(error.what)
+print(time.perf_counter() - start)
+for warning in told:
+    if issubclass(warning.category, DeprecatedHook):
+        print(warning.message)
+"""
+
+
+@frozen
+class _Opened:
+    """How the import of a plugin went.
+
+    Attributes:
+        seconds: How long it took, without the start of the process.
+        fault: Why it cannot be imported, or None.
+        notes: Its hooks that will go.
+    """
+
+    seconds: float
+    fault: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def _opened(card: Card) -> _Opened:
+    """Import a plugin in a process of its own, and check its hooks."""
+    start = time.perf_counter()
+    command = [sys.executable, "-c", _OPEN, card.plugin]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    lines = result.stdout.splitlines()
     if result.returncode == 0:
-        return None
-    lines = result.stderr.strip().splitlines()
-    return lines[-1] if lines else f"it ended with exit code {result.returncode}"
+        return _Opened(float(lines[0]), None, tuple(lines[1:]))
+    said = result.stderr.strip().splitlines()
+    fault = said[-1] if said else f"it ended with exit code {result.returncode}"
+    return _Opened(time.perf_counter() - start, fault)
 
 
 @click.command("plugins")
@@ -41,12 +80,12 @@ def command(check: bool) -> None:
         for offer in card.offers:
             click.echo(f"  {KINDS[offer.kind]:<18} {offer.name:<18} {offer.summary}")
         if check and card.fault is None:
-            start = time.perf_counter()
-            fault = _import_in_subprocess(card)
-            seconds = time.perf_counter() - start
-            click.echo(f"  import: {fault or 'sound'}, {seconds:.2f} s")
-            if fault is not None:
-                faults.append(f"{card.who}: {fault}")
+            opened = _opened(card)
+            click.echo(f"  import: {opened.fault or 'sound'}, {opened.seconds:.2f} s")
+            for note in opened.notes:
+                click.echo(f"  note: {note}")
+            if opened.fault is not None:
+                faults.append(f"{card.who}: {opened.fault}")
     clashes = catalog.clashes()
     for clash in clashes:
         click.echo(f"\nCLASH: {clash}")

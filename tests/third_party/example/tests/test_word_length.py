@@ -1,6 +1,15 @@
 from pathlib import Path
 
+from atlas.testing import InstrumentContract
+
 MANIFEST = Path(__file__).parents[1] / "word-length.yaml"
+
+
+class TestContract(InstrumentContract):
+    """What holds for every instrument."""
+
+    manifest = MANIFEST
+    step = "lengths"
 
 
 def test_the_words_of_the_manifest_have_their_mean_length(atlas):
@@ -20,6 +29,14 @@ def test_the_table_has_a_row_for_each_text(atlas):
     rows = atlas.view(atlas.runs()[0].name).tables("lengths")["words"]
 
     assert [(row["words"], row["letters"]) for row in rows] == [(4, 11), (4, 46)]
+
+
+def test_the_report_shows_the_words(atlas):
+    atlas("run", str(MANIFEST))
+
+    page = (atlas.runs()[0] / "report.html").read_text("utf-8")
+
+    assert "<td>4</td><td>2.75</td>" in page
 
 
 def test_a_text_without_words_stops_the_run_with_the_reason(atlas):

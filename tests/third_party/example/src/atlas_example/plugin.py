@@ -2,8 +2,9 @@
 
 import math
 import re
+from html import escape
 
-from atlas.contracts import StepContext
+from atlas.contracts import Fragment, StepContext
 from atlas.hookspecs import hookimpl
 from atlas.quantities import Quantity, UncertaintyKind
 from atlas.tables import Column, TableSchema
@@ -49,6 +50,17 @@ def word_length(context: StepContext) -> None:
     context.table("words", rows)
 
 
+def show_words(view, step):
+    """Render a step for the report: the words of each item and their mean length."""
+    rows = "".join(
+        f"<tr><td>{escape(row['item'])}</td><td>{row['words']}</td>"
+        f"<td>{row['letters'] / row['words']:.2f}</td></tr>"
+        for row in view.tables(step)["words"]
+        if row["words"]
+    )
+    return Fragment("Words", f"<table><tr><th>item<th>words<th>mean letters</tr>{rows}</table>")
+
+
 @hookimpl
 def atlas_instruments():
     """Offer the instrument under the name that the card gives it."""
@@ -59,3 +71,9 @@ def atlas_instruments():
 def atlas_schemas():
     """Offer the schema of its table."""
     return {WORDS.identifier: WORDS}
+
+
+@hookimpl
+def atlas_report_sections():
+    """Offer the section that shows its steps in a report."""
+    return {"words": show_words}
