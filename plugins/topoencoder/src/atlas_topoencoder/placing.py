@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import torch
 
@@ -32,7 +34,10 @@ def _clusters(points: np.ndarray, number: int, method: str, seed: int) -> np.nda
         )
     else:
         found = KMeans(number, n_init=5, random_state=seed)
-    labels: np.ndarray = found.fit_predict(points)
+    with warnings.catch_warnings():
+        # Groups that the graph does not join are clusters, which is what is looked for.
+        warnings.filterwarnings("ignore", "Graph is not fully connected", UserWarning)
+        labels: np.ndarray = found.fit_predict(points)
     return labels
 
 
