@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from atlas_worldmodel.agent import Agent, AgentSettings
+from atlas_worldmodel.agent import Agent
 from atlas_worldmodel.agent_checkpoint import load_actor
 from atlas_worldmodel.agent_instrument import objective_of
+from atlas_worldmodel.agent_settings import AgentSettings
 from atlas_worldmodel.collection import Law, collect, play
 from atlas_worldmodel.ensemble import transitions_of
 from atlas_worldmodel.environments import open_environment

@@ -13,66 +13,24 @@ from typing import Any
 
 import numpy as np
 import torch
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, field
 
 from atlas.errors import InstrumentFailed
 from atlas.objective import Objective
 from atlas.randomness import RandomStreams
+from atlas_worldmodel.agent_settings import AgentSettings
 from atlas_worldmodel.collection import Law, draw_actions, planned, play
 from atlas_worldmodel.ensemble import Ensemble, Transitions, transitions_of
 from atlas_worldmodel.environments import Environment
-from atlas_worldmodel.imagination import imagine, lambda_returns
+from atlas_worldmodel.imagination import imagine
 from atlas_worldmodel.policy import Policy, Value
-from atlas_worldmodel.policy_terms import POLICY_SLOT, PolicyOutputs
+from atlas_worldmodel.policy_paths import imagined_outputs, played_outputs
+from atlas_worldmodel.policy_terms import POLICY_SLOT
 from atlas_worldmodel.trajectories import Episode, Trajectories
 
-__all__ = ["Agent", "AgentSettings", "Progress"]
+__all__ = ["Agent", "Progress"]
 
 Progress = Callable[..., None]
-
-
-@frozen
-class AgentSettings:
-    """How an agent learns.
-
-    Attributes:
-        improvement: `imagination`, through the world model, or `reinforce`, by the score of what was played.
-        round_transitions: Transitions that a round adds at least, in whole episodes.
-        blind_rounds: Rounds whose actions do not depend on the state.
-        members: Of the ensemble.
-        world_hidden: Width of a member.
-        policy_hidden: Width of policy and value.
-        fit_steps: Steps of the world model a round.
-        fit_batch: Transitions of a step and member.
-        fit_rate: Learning rate of the world model at a round's beginning; it falls to a tenth.
-        improve_steps: Steps of policy and value a round. By REINFORCE they are the value's: the policy takes
-            one, since what was played speaks of the policy that played it alone.
-        improve_batch: Paths of a step, a multiple of the members.
-        horizon: Steps of a path.
-        discount: Of the return, per step.
-        trace: lambda of TD(lambda).
-        rate: Learning rate of policy and value.
-        clip: Greatest norm of a gradient.
-        value_lag: Share of the old in the slow copy of the value, at each step.
-    """
-
-    improvement: str
-    round_transitions: int
-    blind_rounds: int
-    members: int
-    world_hidden: int
-    policy_hidden: int
-    fit_steps: int
-    fit_batch: int
-    fit_rate: float
-    improve_steps: int
-    improve_batch: int
-    horizon: int
-    discount: float
-    trace: float
-    rate: float
-    clip: float
-    value_lag: float
 
 
 @define(eq=False)
@@ -228,7 +186,7 @@ class Agent:
     def _improve(self, progress: Progress) -> dict[str, float]:
         s = self.settings
         data = transitions_of(self.trajectories())
-        scale = self._unit(data)
+        unit = self._unit(data)
         self.world.requires_grad_(False)
         if self.round == 0:
             self.slow_value.load_state_dict(self.value.state_dict())
@@ -237,7 +195,11 @@ class Agent:
         figures: dict[str, float] = {}
         for step in range(s.improve_steps):
             picked = torch.from_numpy(rows.integers(len(data.reward), size=s.improve_batch))
-            value = self.objective({POLICY_SLOT: self._imagined(data.observation[picked], noise, scale)})
+            path = imagine(self.world, self.policy, data.observation[picked], s.horizon, noise)
+            outputs = imagined_outputs(
+                path, self.value, self.slow_value, unit=unit, discount=s.discount, trace=s.trace
+            )
+            value = self.objective({POLICY_SLOT: outputs})
             self._descend(self._optimizer, value.total, s.rate)
             self._follow()
             if step % 50 == 0 or step == s.improve_steps - 1:
@@ -250,17 +212,6 @@ class Agent:
         """Return what a value of 1 is worth: a tenth of the discounted horizon of typical rewards."""
         return float(data.reward.square().mean().sqrt().clamp_min(1e-3)) / (1 - self.settings.discount) / 10
 
-    def _imagined(self, starts: torch.Tensor, noise: torch.Generator, unit: float) -> PolicyOutputs:
-        s = self.settings
-        path = imagine(self.world, self.policy, starts, s.horizon, noise)
-        with torch.no_grad():
-            ones = torch.ones_like(path.goes_on[:1])
-            reached = torch.cat([ones, path.goes_on[:-1]]).cumprod(0)
-        ahead = self.slow_value(path.z)
-        returns = lambda_returns(path.rewards / unit, path.goes_on, ahead, discount=s.discount, trace=s.trace)
-        values = self.value(path.z[:-1].detach())
-        return PolicyOutputs(path.z, path.law, path.scores, returns, values, reached)
-
     def _learn(self, played: list[Episode], first: int) -> dict[str, float]:
         """Take one step by what the policy played itself; a blind round only fixes where points lie."""
         s = self.settings
@@ -268,27 +219,13 @@ class Agent:
             self.world.normalise(transitions_of(self.trajectories()))
             return {}
         data = self.trajectories().take(np.arange(first, first + len(played)))
-        unit = self._unit(transitions_of(data))
         limit = self.environment.time_limit
         drawn = [self._noise(limit, self.random.generator("acting", first + n)) for n in range(len(played))]
-        steps = data.longest
         z = self.world.point(torch.from_numpy(data.observations)).transpose(0, 1)
-        did = self.policy(
-            z[:-1],
-            torch.stack([noise[:steps] for noise, _ in drawn], 1),
-            torch.stack([uniform[:steps] for _, uniform in drawn], 1),
+        unit = self._unit(transitions_of(data))
+        outputs = played_outputs(
+            self.policy, self.value, z, data, drawn, unit=unit, discount=s.discount, trace=s.trace
         )
-        mask = torch.from_numpy(data.mask).T.float()
-        returns = torch.zeros_like(mask)
-        ahead = self.value(z).detach()
-        for n, (length, over) in enumerate(zip(data.lengths.tolist(), data.terminated, strict=True)):
-            goes_on = torch.ones(length)
-            goes_on[-1] = 0.0 if over else 1.0  # cut by the limit of time, it goes on with the last value
-            rewards = torch.from_numpy(data.rewards[n, :length]) / unit
-            returns[:length, n] = lambda_returns(
-                rewards, goes_on, ahead[: length + 1, n], discount=s.discount, trace=s.trace
-            )
-        outputs = PolicyOutputs(z, did.law, did.score, returns, self.value(z[:-1]), mask)
         value = self.objective({POLICY_SLOT: outputs})
         self._descend(self._optimizer, value.total, s.rate)
         # The value follows the same returns for more steps; the policy they speak of is gone after one.
@@ -296,7 +233,7 @@ class Agent:
         for _ in range(1, s.improve_steps if term in self.objective.active else 1):
             fitted = evolve(outputs, values=self.value(z[:-1]))
             self._descend(self._optimizer, self.objective.terms[term].function(fitted), s.rate)
-        return {name: self._finite(name, float(term.detach())) for name, term in value.terms.items()}
+        return {name: self._finite(name, float(part.detach())) for name, part in value.terms.items()}
 
     def _follow(self) -> None:
         """Let the slow value follow."""

@@ -15,8 +15,9 @@ from atlas.contracts import StepContext
 from atlas.errors import BadInput
 from atlas.objective import Objective
 from atlas.randomness import RandomStreams, derive_seed
-from atlas_worldmodel.agent import Agent, AgentSettings
+from atlas_worldmodel.agent import Agent
 from atlas_worldmodel.agent_checkpoint import encode_actor, encode_tensors, read_tensors
+from atlas_worldmodel.agent_settings import AgentSettings
 from atlas_worldmodel.collect_instrument import mean_quantity
 from atlas_worldmodel.collection import Law, draw_actions, planned, play
 from atlas_worldmodel.environments import Environment, open_environment
