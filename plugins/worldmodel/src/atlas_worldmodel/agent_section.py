@@ -44,8 +44,8 @@ def step_figures(view: RunView, step: str) -> Iterator[Figure]:
 
     yield figure("returns", caption, partial(draw_returns, tables["returns"], blind["value"]))
     caption = (
-        "Loss terms before their weight at the end of each round, one line an agent; `world` is the model's "
-        "error in units of the data's spread, `played_return` the return of the round's own episodes."
+        "Loss terms before their weight at the end of each round, one line an agent; beside them the squared "
+        "error of the world models, in units of the data's spread, and the return of the round's own episodes."
     )
     yield figure("losses", caption, partial(draw_losses, tables["learning"]))
 
