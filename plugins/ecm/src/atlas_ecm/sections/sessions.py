@@ -12,6 +12,7 @@ from atlas.judgements import BlankTable, Judgements, blank_tables, judgements
 from atlas.quantities import Quantity, UncertaintyKind
 from atlas_ecm.reader.home import home_quadrant, migration
 from atlas_ecm.reader.schemas import SESSIONS
+from atlas_ecm.reader.tokens import WORDS
 from atlas_ecm.sections.strips import Mark, Row, draw
 
 if TYPE_CHECKING:
@@ -128,10 +129,11 @@ def _picture(models: Sequence[str], rows: Sequence[Mapping[str, Any]], boundary:
 
 def _lead(facts: Mapping[str, str], blank: BlankTable, coders: Mapping[str, Judgements]) -> str:
     who = f"Coded by {', '.join(coders)}." if coders else "No person has coded these sessions yet."
+    words = facts["tokenizer"] == WORDS.name
     said = (
-        f"Tokens by {facts['tokenizer']}; padding by the rule's {facts['preamble_rule']}, with the words it "
-        f"took shown. Intervals are 95%, over sessions. {who} Stance and code are a person's; quadrants are "
-        "worked out from stances."
+        f"{'Tokens are words by white space' if words else 'Tokens by ' + facts['tokenizer']}; padding by "
+        f"the rule's {facts['preamble_rule']}, with the words it took shown. Intervals are 95%, over "
+        f"sessions. {who} Stance and code are a person's; quadrants are worked out from stances."
     )
     return f"<p>{escape(said)}</p>"
 
