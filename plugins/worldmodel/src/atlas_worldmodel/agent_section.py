@@ -45,7 +45,7 @@ def step_figures(view: RunView, step: str) -> Iterator[Figure]:
     yield figure("returns", caption, partial(draw_returns, tables["returns"], blind["value"]))
     caption = (
         "Loss terms before their weight at the end of each round, one line an agent; beside them the squared "
-        "error of the world models, in units of the data's spread, and the return of the round's own episodes."
+        "error of the world models, in units of the data's spread, and the return of the round's episodes."
     )
     yield figure("losses", caption, partial(draw_losses, tables["learning"]))
 
