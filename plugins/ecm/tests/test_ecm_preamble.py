@@ -47,11 +47,17 @@ def test_of_the_marked_transcripts_as_many_preambles_are_exact_as_were_measured(
         "# Mortgages\n\nA loan on a house.",
         "```python\nprint(1)\n```",
         "Well-known facts.",
-        "Glad.",
     ],
 )
 def test_what_engages_the_task_is_no_preamble(answer):
-    assert preamble_of(answer, "What is a mortgage?").words == 0
+    more = "\n\nRates rose by a third in 2022."
+
+    assert preamble_of(answer + more, "What is a mortgage?").words == 0
+
+
+def test_an_answer_of_one_clause_that_no_phrase_marks_is_the_answer():
+    assert preamble_of("Glad.", "Give me a synonym for happy.").words == 0
+    assert preamble_of("I'd be happy to help.", "Can you?").words == 5
 
 
 def test_the_parts_of_a_preamble_are_named_in_order():
