@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -38,7 +39,7 @@ def _metrics(metrics: Sequence[Mapping[str, Any]]) -> str:
     plain: list[tuple[str, str]] = []
     ahead: dict[str, dict[int, str]] = {}
     for metric in metrics:
-        said = f"{_number(metric['value'])} ± {_number(metric['standard_error'])}"
+        said = _with_error(metric["value"], metric["standard_error"])
         name, comma, horizon = metric["metric"].partition(", ")
         if comma:
             ahead.setdefault(name, {})[int(horizon.split()[0])] = said
@@ -59,6 +60,14 @@ def _audit(cells: Sequence[Mapping[str, Any]]) -> str:
         norm = cell["gradient_norm"]
         rows.setdefault(cell["parameters"], []).append("none to train" if norm is None else _number(norm))
     return _table(("parameters", *losses), ((name, *found) for name, found in rows.items()))
+
+
+def _with_error(value: float, error: float) -> str:
+    """Return a value and its error, both to the error's second digit."""
+    if not 0 < error < math.inf:
+        return f"{_number(value)} ± {_number(error)}"
+    decimals = max(0, 1 - math.floor(math.log10(error)))
+    return f"{value:.{decimals}f} ± {error:.{decimals}f}"
 
 
 def _number(value: float) -> str:
