@@ -50,6 +50,20 @@ def test_listing_and_planning_import_no_heavy_library(tmp_path: Path, arguments:
     assert ended.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["plugins"]])
+def test_what_is_installed_is_listed_without_what_runs_need(tmp_path: Path, arguments: list[str]) -> None:
+    code = (
+        "import sys\nfrom atlas.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
+        "print(sorted(name for name in sys.modules if name.startswith('atlas.run')))\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+
+    assert ended.stdout.splitlines()[-1] == "[]"
+
+
 def test_a_console_that_knows_little_still_shows_everything(tmp_path: Path) -> None:
     atlas = _atlas(tmp_path, PYTHONIOENCODING="cp1252", PYTHONUTF8="0")
 

@@ -85,6 +85,7 @@ def test_the_contract_finds_what_breaks_it(tmp_path):
         ("class", "cannot be the name"),
         ("pyhessian", "is taken by plugin 'pyhessian'"),
         ("synthesis", "is taken by plugin 'synthesis'"),
+        ("host", "a distribution atlas-host"),
     ],
 )
 def test_a_name_that_cannot_be_is_refused(atlas, name, message):

@@ -41,6 +41,8 @@ _COMMANDS = {
     "tier": "Compute a run's tier from its record.",
     "verify": "Check a run folder or bundle.",
 }
+_WITHOUT_RUNS = ("new", "plugins")
+"""Commands about what is installed; they start sooner, since they do not import what runs need."""
 
 
 class _Atlas(click.Group):
@@ -101,6 +103,8 @@ def _load_command(offer: Offer) -> click.Command:
 @click.pass_context
 def _atlas(ctx: click.Context, runs: Path) -> None:
     """Governed measurements: run manifests, answer gates, verify what others measured."""
+    if ctx.invoked_subcommand in _WITHOUT_RUNS:
+        return
     from atlas.run.workspace import LocalWorkspace
 
     ctx.obj = LocalWorkspace(runs)

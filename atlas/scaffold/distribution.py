@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import tempfile
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from atlas.catalog import Catalog
@@ -82,6 +83,11 @@ def _check_name(kind: str, name: str, catalog: Catalog) -> None:
     taken = [o for o in catalog.offers(KINDS[kind]) if o.name.partition("/")[0] == name]
     if taken:
         raise BadInput(f"the {kind} {name!r} is offered by {taken[0].who}", fix="choose another name")
+    try:
+        found = f"atlas-{name} {version(f'atlas-{name}')}"
+    except PackageNotFoundError:
+        return
+    raise BadInput(f"a distribution {found} is installed, which pip would replace", fix="choose another name")
 
 
 def _spellings(name: str) -> dict[str, str]:
