@@ -120,8 +120,10 @@ class InstrumentContract:
     def test_the_declared_needs_suffice(self, contract_offer: Any, contract_run: Atlas) -> None:
         """The step stays within the memory that its card states; the host grants it nothing undeclared."""
         view = contract_run.view(contract_run.runs()[0].name)
-        peak = int(json.loads(view.read(f"environment/{self.step}.json"))["peak_memory_bytes"])
-        assert peak <= contract_offer.details["needs"]["memory_gb"] * 2**30
+        peak = json.loads(view.read(f"environment/{self.step}.json")).get("peak_memory_bytes")
+        if peak is None:
+            pytest.skip("this platform does not tell the peak memory of a process")
+        assert int(peak) <= contract_offer.details["needs"]["memory_gb"] * 2**30
 
     def test_two_runs_are_equal(self, contract_run: Atlas) -> None:
         """The same manifest gives the same tables, byte for byte."""
