@@ -1,0 +1,191 @@
+"""The instrument `worldmodel`: learns a mechanical system from trajectories, and foretells held-out ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from atlas.contracts import StepContext
+from atlas.errors import BadInput, InstrumentFailed
+from atlas.objective import Objective
+from atlas.quantities import Quantity, UncertaintyKind
+from atlas.randomness import RandomStreams
+from atlas_worldmodel.fields import FieldSizes
+from atlas_worldmodel.observation_chart import chart_facts, coordinates_of
+from atlas_worldmodel.phase_state import seen_trajectories
+from atlas_worldmodel.trajectories import Trajectories
+from atlas_worldmodel.world_measurement import Error, errors, free_energies, sample_path
+from atlas_worldmodel.world_state import encode_world, read_world
+from atlas_worldmodel.world_terms import WORLD_TERMS
+from atlas_worldmodel.world_training import Schedule, WorldFit, fitted_model
+
+__all__ = ["run"]
+
+_KEPT = 200
+"""Steps between states that an interrupted training goes on from."""
+_LOGGED = 25
+_SHOWN = 3
+"""Test trajectories whose paths are kept for the pictures."""
+
+
+def run(context: StepContext) -> None:
+    """Train and measure.
+
+    Raises:
+        BadInput: Parameters and trajectories do not fit each other.
+        InstrumentFailed: A loss term is not finite, or a measured error.
+    """
+    params = context.params
+    torch.set_num_threads(context.threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    context.fact("torch", torch.__version__)
+    data = seen_trajectories(context)
+    context.fact("trajectories", data.digest)
+    known, held = data.split(0.2, RandomStreams(int(data.digest[:15], 16)).generator("split"))
+    longest = max(params["horizons"])
+    if longest > held.longest:
+        raise BadInput(
+            f"an open loop of {longest} steps does not fit trajectories of {held.longest}",
+            where=f"steps.{context.step}.params.horizons",
+            fix=f"set horizons of at most {held.longest}",
+        )
+    fit = _fit(context, known)
+    _train(context, fit)
+    model = fit.model.eval()
+    draws = torch.Generator().manual_seed(context.random.seed % 2**63)
+    found = errors(model, held, params["horizons"], draws)
+    context.table("open-loop", [_row(error) for error in found])
+    for error in found:
+        context.record(_quantity(error))
+    _paths(context, fit, held)
+    _energy(context, fit, held)
+    facts = {
+        "coordinates": chart_facts(model.chart),
+        "hidden": params["model"]["hidden"],
+        "field": params["model"]["field"],
+        "trajectories": data.digest,
+    }
+    tensors = {n: t for n, t in fit.state().items() if n.startswith("model.")}
+    context.attach("world.safetensors", encode_world(tensors, facts))
+
+
+def _fit(context: StepContext, known: Trajectories) -> WorldFit:
+    params = context.params
+    schedule = Schedule(**params["schedule"])
+    if schedule.horizon > known.longest:
+        raise BadInput(
+            f"a horizon of {schedule.horizon} steps does not fit trajectories of {known.longest}",
+            where=f"steps.{context.step}.params.schedule.horizon",
+            fix=f"set a horizon of at most {known.longest}",
+        )
+    model = fitted_model(
+        coordinates_of(params["coordinates"], known.observation_size),
+        known,
+        FieldSizes(params["model"]["hidden"], params["model"]["field"]),
+        bound_speed=params["model"]["bound_speed"],
+        random=context.random,
+    )
+    return WorldFit(model, known, Objective(WORLD_TERMS.values(), params["loss"]), schedule, context.random)
+
+
+def _train(context: StepContext, fit: WorldFit) -> None:
+    """Train to the end, from the kept state where there is one."""
+    kept = context.keep / "world.safetensors"
+    curves = _resumed(kept, fit)
+    steps = fit.schedule.steps
+    while fit.step < steps:
+        figures = fit.advance()
+        if fit.step % _LOGGED == 0 or fit.step == steps:
+            curves += [{"step": fit.step, "term": n, "value": v} for n, v in figures.items()]
+            context.progress("learning", done=fit.step, total=steps, **figures)
+        if fit.step % _KEPT == 0 and fit.step < steps:
+            fresh = kept.with_suffix(".part")
+            fresh.write_bytes(encode_world(fit.state(), {"step": fit.step, "curves": curves}))
+            fresh.replace(kept)
+    context.table("curves", curves)
+
+
+def _resumed(kept: Path, fit: WorldFit) -> list[dict[str, Any]]:
+    """Bring a training to its kept state, if there is one, and return the curves so far."""
+    if not kept.is_file():
+        return []
+    tensors, facts = read_world(kept)
+    fit.restore(tensors, facts["step"])
+    curves: list[dict[str, Any]] = facts["curves"]
+    return curves
+
+
+def _row(error: Error) -> dict[str, Any]:
+    return {
+        "horizon": error.horizon,
+        "nrmse": error.mean,
+        "standard_error": error.standard_error,
+        "median": error.median,
+        "displaced": error.off,
+        "still": error.still,
+        "reward": error.reward,
+        "windows": error.windows,
+    }
+
+
+def _quantity(error: Error) -> Quantity:
+    return Quantity(
+        f"open_loop_{error.horizon}",
+        error.mean,
+        error.standard_error,
+        UncertaintyKind.STANDARD_ERROR,
+        num_samples=error.windows,
+        note=f"error over held-out trajectories, of one training; a start 1e-3 off grows to {error.off:.2g}",
+    )
+
+
+def _paths(context: StepContext, fit: WorldFit, held: Trajectories) -> None:
+    """Keep predicted and recorded observations of the first test trajectories."""
+    rows = []
+    steps = min(held.longest, 2 * max(context.params["horizons"]))
+    for trajectory in range(min(_SHOWN, len(held))):
+        found = sample_path(fit.model, held, trajectory, steps).observations[0]
+        for step in range(steps):
+            for number in range(held.observation_size):
+                rows.append(
+                    {
+                        "trajectory": trajectory,
+                        "step": step + 1,
+                        "number": number,
+                        "predicted": float(found[step, number]),
+                        "recorded": float(held.observations[trajectory, step + 1, number]),
+                    }
+                )
+    context.table("paths", rows)
+
+
+def _energy(context: StepContext, fit: WorldFit, held: Trajectories) -> None:
+    """Follow the learned energy along paths without action."""
+    steps = context.params["free_steps"]
+    change = free_energies(fit.model, held, steps).abs()
+    if not bool(torch.isfinite(change).all()):
+        raise InstrumentFailed(
+            f"a path of {steps} steps without action did not stay finite: its momentum grew without end",
+            fix="train longer or with a longer `schedule.horizon`; the last kept state is whole",
+        )
+    context.table(
+        "energy",
+        [
+            {"step": step, "mean": float(change[:, step].mean()), "largest": float(change[:, step].max())}
+            for step in range(steps + 1)
+        ],
+    )
+    last = change[:, -1].double()
+    error = float(last.std()) / len(last) ** 0.5 if len(last) > 1 else None
+    context.record(
+        Quantity(
+            "free_energy_change",
+            float(last.mean()),
+            error,
+            UncertaintyKind.STANDARD_ERROR if error is not None else UncertaintyKind.UNCERTIFIED,
+            num_samples=len(last),
+            note=f"mean size after {steps} steps without action, of the energies' scatter; error over starts",
+        )
+    )

@@ -1,0 +1,74 @@
+"""Learned worlds in files: their tensors with what rebuilds them, in one safetensors file without code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from atlas.errors import BadInput
+from atlas.randomness import RandomStreams
+from atlas_worldmodel.fields import FieldSizes
+from atlas_worldmodel.model import WorldModel
+from atlas_worldmodel.observation_chart import ObservationChart, coordinates_of
+
+__all__ = ["encode_world", "load_world", "read_world"]
+
+_FORMAT = "atlas-world-1"
+
+
+def encode_world(tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> bytes:
+    """Return the bytes of a file of tensors and plain values; equal contents give equal bytes."""
+    from safetensors.torch import save
+
+    head = {"format": _FORMAT, **facts}
+    data: bytes = save(dict(tensors), {"atlas": json.dumps(head, sort_keys=True)})
+    return data
+
+
+def read_world(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Return the tensors and plain values of a file.
+
+    Raises:
+        BadInput: The file is missing, damaged, or none of ours.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as stream:
+            text = (stream.metadata() or {}).get("atlas")
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 # no mapping
+    except (OSError, SafetensorError) as error:
+        raise BadInput(f"the world cannot be read: {error}", where=str(path)) from error
+    head = json.loads(text) if text else {}
+    if head.get("format") != _FORMAT:
+        raise BadInput("the file holds no learned world", where=str(path))
+    return tensors, head
+
+
+def load_world(path: Path) -> WorldModel:
+    """Open the file `world.safetensors` of a run.
+
+    Raises:
+        BadInput: See `read_world`; or it is the state of an unfinished training.
+    """
+    tensors, facts = read_world(path)
+    if "coordinates" not in facts:
+        raise BadInput("the file holds the state of a training that has not ended", where=str(path))
+    own = {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
+    size = sum(len(entry) for entry in facts["coordinates"])
+    chart = ObservationChart(coordinates_of(facts["coordinates"], size), torch.zeros(1, 2, size))
+    dimension = chart.dimension
+    model = WorldModel(
+        chart,
+        own["fields.drive.last.weight"].shape[0] // dimension,
+        FieldSizes(facts["hidden"], facts["field"]),
+        speed=own["speed"] if bool(torch.isfinite(own["speed"]).all()) else None,
+        unit=1.0,
+        random=RandomStreams(0),
+    )
+    model.load_state_dict(own)
+    return model.eval()

@@ -1,0 +1,204 @@
+"""Training of the learned world: windows of trajectories, paths, and the terms of the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from attrs import frozen
+
+from atlas.errors import BadInput, InstrumentFailed
+from atlas.objective import Objective
+from atlas.randomness import RandomStreams
+from atlas_worldmodel.fields import FieldSizes
+from atlas_worldmodel.model import WorldModel
+from atlas_worldmodel.observation_chart import Coordinate, ObservationChart
+from atlas_worldmodel.trajectories import Trajectories
+from atlas_worldmodel.world_terms import WORLD_SLOT, WorldOutputs
+
+__all__ = ["Schedule", "WorldFit", "fitted_model"]
+
+
+@frozen
+class Schedule:
+    """How long and how fast is trained.
+
+    Attributes:
+        steps: Of the optimiser.
+        batch_size: Windows of a step.
+        horizon: Actions of a window.
+        learning_rate: Of the networks, the largest of one cycle.
+        clip: Greatest norm of the gradient.
+    """
+
+    steps: int = 4000
+    batch_size: int = 256
+    horizon: int = 4
+    learning_rate: float = 1e-3
+    clip: float = 10.0
+
+
+def fitted_model(
+    coordinates: Sequence[Coordinate],
+    data: Trajectories,
+    sizes: FieldSizes,
+    *,
+    bound_speed: bool,
+    random: RandomStreams,
+) -> WorldModel:
+    """Return a model before training, with the units of the data.
+
+    Args:
+        coordinates: Of the observations.
+        data: What it will be trained on.
+        sizes: Widths of the heads.
+        bound_speed: Whether velocities end at the greatest of the data.
+        random: Of the weights.
+    """
+    if int(data.lengths.min()) < data.longest:
+        raise BadInput(
+            f"trajectories of {int(data.lengths.min())} to {data.longest} steps, where one length is needed",
+            where=data.environment,
+            fix="collect with `steps` set to a length that every trajectory reaches",
+        )
+    seen = torch.from_numpy(data.observations)
+    chart = ObservationChart(coordinates, seen)
+    with torch.no_grad():
+        measured = chart.state(seen)
+    columns = [one.velocity for one in chart.coordinates]
+    model = WorldModel(
+        chart,
+        data.action_features().shape[-1],
+        sizes,
+        speed=seen[..., columns].abs().amax((0, 1)) if bound_speed else None,
+        unit=max(float(measured.w.diff(dim=1).std()), 1e-6),
+        random=random,
+    )
+    model.velocity_scale.copy_(measured.w.std((0, 1)).clamp_min(1e-6))
+    rewards = torch.from_numpy(data.rewards)
+    model.reward_mean.copy_(rewards.mean())
+    model.reward_scale.copy_(rewards.std().clamp_min(1e-6))
+    return model
+
+
+class WorldFit:
+    """A training that goes on step by step and can be put back to any.
+
+    Args:
+        model: What is trained.
+        data: On what.
+        objective: Sum of the loss terms.
+        schedule: How long.
+        random: Of the draws of windows.
+    """
+
+    def __init__(
+        self,
+        model: WorldModel,
+        data: Trajectories,
+        objective: Objective,
+        schedule: Schedule,
+        random: RandomStreams,
+    ) -> None:
+        self.model, self.objective, self.schedule, self.random = model, objective, schedule, random
+        self.windows = data.windows(schedule.horizon)
+        self.seen = torch.from_numpy(data.observations)
+        self.actions = torch.from_numpy(data.action_features())
+        self.rewards = torch.from_numpy(data.rewards)
+        flat = self.seen.flatten(0, 1)
+        step = self.seen.diff(dim=1).flatten(0, 1)
+        self.scale = step.std(0).clamp_min(1e-3 * flat.std(0)).clamp_min(1e-6)
+        few = [p for p in model.parameters() if p.numel() <= model.chart.dimension]
+        few += [model.chart.rate]
+        few = list({id(p): p for p in few}.values())
+        chosen = {id(p) for p in few}
+        many = [p for p in model.parameters() if id(p) not in chosen]
+        self.optimizer = torch.optim.Adam(
+            [
+                {"params": many, "lr": schedule.learning_rate},
+                {"params": few, "lr": _FEW * schedule.learning_rate},
+            ]
+        )
+        self.metric = torch.ones(model.chart.dimension)
+        self.step = 0
+
+    def advance(self) -> Mapping[str, float]:
+        """Take one step and return each term before its weight.
+
+        Raises:
+            InstrumentFailed: A term or a velocity is not finite; names the step and the term.
+        """
+        rate = _one_cycle(self.step / self.schedule.steps)
+        for group, factor in zip(self.optimizer.param_groups, (1.0, _FEW), strict=True):
+            group["lr"] = factor * rate * self.schedule.learning_rate
+        draws = self.random.generator("windows", self.step)
+        picked = self.windows[draws.integers(len(self.windows), size=self.schedule.batch_size)]
+        rows, starts = torch.from_numpy(picked[:, 0]), torch.from_numpy(picked[:, 1])
+        ahead = starts[:, None] + torch.arange(self.schedule.horizon)
+        seen = self.seen[rows[:, None], torch.cat((starts[:, None], ahead + 1), 1)]
+        path = self.model(seen[:, 0], self.actions[rows[:, None], ahead])
+        with torch.no_grad():
+            pull = self.model.act(path.states.z[:, 0]).pull
+            self.metric.lerp_((pull.square().mean(0) / self.model.fields.unit**2), 0.01)
+        outputs = WorldOutputs(
+            path=path,
+            target=self.model.chart.state(seen[:, 1:]).z.detach(),
+            observations=seen[:, 1:],
+            rewards=self.rewards[rows[:, None], ahead],
+            scale=self.scale,
+            reward_scale=self.model.reward_scale,
+            metric=self.metric / self.metric.mean(),
+            spread=self.model.spread,
+            unit=self.model.fields.unit,
+        )
+        value = self.objective({WORLD_SLOT: outputs})
+        figures = {name: float(part.detach()) for name, part in value.terms.items()}
+        for name, figure in figures.items():
+            if not np.isfinite(figure):
+                raise InstrumentFailed(
+                    f"the loss term {name} is {figure} at step {self.step}: momentum grew without end "
+                    "or a point reached the ball's edge",
+                    fix="lower `schedule.learning_rate` or `schedule.horizon`; the last kept state is whole",
+                )
+        self.optimizer.zero_grad(set_to_none=True)
+        value.total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.schedule.clip)
+        self.optimizer.step()
+        self.step += 1
+        return figures
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return all that the next step depends on."""
+        found = {f"model.{n}": t for n, t in self.model.state_dict().items()}
+        found["metric"] = self.metric
+        for number, entry in self.optimizer.state_dict()["state"].items():
+            found |= {f"optimizer.{number}.{n}": t for n, t in entry.items()}
+        return {name: tensor.clone().contiguous() for name, tensor in found.items()}
+
+    def restore(self, tensors: Mapping[str, torch.Tensor], step: int) -> None:
+        """Go back to a state of `state` after that many steps."""
+        self.model.load_state_dict(
+            {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
+        )
+        entries: dict[int, dict[str, Any]] = {}
+        for name, tensor in tensors.items():
+            if name.startswith("optimizer."):
+                _, number, part = name.split(".")
+                entries.setdefault(int(number), {})[part] = tensor.clone()
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": entries, "param_groups": groups})
+        self.metric = tensors["metric"].clone()
+        self.step = step
+
+
+_FEW = 10.0
+"""Rate of the parameters that are single numbers with a meaning, such as `lag`, beside the networks'."""
+
+
+def _one_cycle(share: float) -> float:
+    """Return the rate: up along a line in the first twentieth, then down along a cosine."""
+    if share < 0.05:
+        return 0.04 + 0.96 * share / 0.05
+    return 0.5 * (1 + float(np.cos(np.pi * (share - 0.05) / 0.95)))
