@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import platform
 import statistics
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from atlas.run.store import Deposit, Store
 from atlas.testing import Atlas
 
 ROOT = Path(__file__).resolve().parents[1]
+MACHINE = f"{platform.machine()}, {platform.system()}, {os.cpu_count()} cores"
 ATLAS = (sys.executable, "-c", "from atlas.cli import main; main()")
 TRAINING = """
 atlas: 1
@@ -71,6 +73,7 @@ def row(
         baseline_version=version or None,
         sd=statistics.stdev(values) if len(values) > 1 else None,
         n=len(values),
+        machine=f"{MACHINE}, load {os.getloadavg()[0]:.1f}",
     )
 
 
@@ -94,14 +97,16 @@ def step(count: int) -> dict[str, Any]:
         steps = "".join(f"  - {{id: measured{n}, use: grain-size}}\n" for n in range(5))
         (folder / "five.yaml").write_text(manifest.partition("steps:")[0] + "steps:\n" + steps, "utf-8")
         (folder / "one.yaml").write_text(manifest, "utf-8")
-        values = []
+        values, bare = [], []
         for _ in range(count):
+            bare.append(seconds([sys.executable, "-c", "pass"], folder))
             one, five = (
                 seconds([*ATLAS, "run", f"{name}.yaml"], folder, PYTHONPATH=str(site))
                 for name in ("one", "five")
             )
             values.append((five - one) / 4)
-    return row("host.step", "what a further step of a run costs that does nothing", values, 0.5)
+    what = "what a further step of a run costs that does nothing"
+    return row("host.step", what, values, 0.5, statistics.median(bare), "python -c pass")
 
 
 def installed(folder: Path, name: str) -> Path:
