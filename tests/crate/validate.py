@@ -14,7 +14,37 @@ from email.message import Message
 from typing import Any
 
 CONTEXT = "https://w3id.org/ro/crate/1.1/context"
-SCHEMA_ORG = ["about", "actionStatus", "agent", "author", "contentSize", "datePublished", "description", "encodingFormat", "endTime", "hasPart", "identifier", "instrument", "license", "mentions", "name", "object", "result", "softwareVersion", "startTime", "url", "version", "CreateAction", "CreativeWork", "Dataset", "Person", "SoftwareApplication", "affiliation", "Organization", "publisher"]
+SCHEMA_ORG = [
+    "about",
+    "actionStatus",
+    "agent",
+    "author",
+    "contentSize",
+    "datePublished",
+    "description",
+    "encodingFormat",
+    "endTime",
+    "hasPart",
+    "identifier",
+    "instrument",
+    "license",
+    "mentions",
+    "name",
+    "object",
+    "result",
+    "softwareVersion",
+    "startTime",
+    "url",
+    "version",
+    "CreateAction",
+    "CreativeWork",
+    "Dataset",
+    "Person",
+    "SoftwareApplication",
+    "affiliation",
+    "Organization",
+    "publisher",
+]
 TERMS = {
     **{name: f"http://schema.org/{name}" for name in SCHEMA_ORG},
     "File": "http://schema.org/MediaObject",
