@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from attrs import field, frozen
 
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Objective", "ObjectiveValue"]
 
 
-@frozen
-class ObjectiveValue:
+class ObjectiveValue(NamedTuple):
     """What an objective is worth at one point.
 
     Attributes:

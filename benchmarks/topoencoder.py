@@ -63,19 +63,27 @@ class Counted(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def trainer(architecture: Architecture, terms: Iterable[str], batch: int) -> Callable[[], None]:
-    """Return a training step on random data."""
+def trainer(
+    architecture: Architecture, terms: Iterable[str], batch: int, *, compiled: bool = False
+) -> Callable[[], None]:
+    """Return a training step on random data, its loss compiled as one graph or not."""
     model = TopoEncoder(architecture, RandomStreams(0))
     x = torch.from_numpy(np.random.default_rng(0).random((batch, *architecture.shape))).float()
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3, fused=True)
     chosen = [TERMS[name] for name in terms]
     objective = Objective(chosen, {term.name: SEED_WEIGHTS[term.name] for term in chosen})
 
-    def step() -> None:
+    def loss(x: torch.Tensor) -> torch.Tensor:
         encoding, decoding = model(x)
-        value = objective({SLOT: ModelOutputs(x=x, encoding=encoding, decoding=decoding, model=model)})
+        outputs = ModelOutputs(x=x, encoding=encoding, decoding=decoding, model=model)
+        return objective({SLOT: outputs}).total
+
+    evaluate = torch.compile(loss, fullgraph=True) if compiled else loss
+
+    def step() -> None:
+        value = evaluate(x)
         optimizer.zero_grad(set_to_none=True)
-        value.total.backward()
+        value.backward()
         optimizer.step()
         model.refresh()
 
@@ -150,10 +158,10 @@ def plain_trainer(architecture: Architecture, batch: int) -> Callable[[], None]:
     return step
 
 
-def step_time(identifier: str, what: str, terms: Iterable[str]) -> dict[str, Any]:
+def step_time(identifier: str, what: str, terms: Iterable[str], *, compiled: bool = False) -> dict[str, Any]:
     """Return the row of a step's time over the plain autoencoder's at the default size."""
     architecture = Architecture([64])
-    sides = trainer(architecture, terms, 256), plain_trainer(architecture, 256)
+    sides = trainer(architecture, terms, 256, compiled=compiled), plain_trainer(architecture, 256)
     times: tuple[list[float], list[float]] = ([], [])
     for repetition in range(45):
         for step, measured in zip(sides, times, strict=True):
@@ -235,6 +243,12 @@ ROWS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "train_step": lambda: [
         step_time("topoencoder.train_step", "the thirteen terms of phase 1", PHASE_1),
         step_time("topoencoder.train_step_two", "reconstruction and VQ", ("reconstruction", "vq")),
+        step_time(
+            "topoencoder.train_step_compiled",
+            "the thirteen terms of phase 1, ours compiled (`compile: true`)",
+            PHASE_1,
+            compiled=True,
+        ),
     ],
 }
 

@@ -30,6 +30,7 @@ import torch
 import yaml
 from atlas_topoencoder.batches import BatchOrder
 from atlas_topoencoder.data import Dataset, Split, load, split
+from atlas_topoencoder.devices import open_device
 from atlas_topoencoder.instrument import objective_of, training_of
 from atlas_topoencoder.losses.terms import TERMS
 from atlas_topoencoder.metrics import (
@@ -41,7 +42,6 @@ from atlas_topoencoder.metrics import (
     read,
 )
 from atlas_topoencoder.probing import probe
-from atlas_topoencoder.training import open_device
 from rows import RESULTS, result_row, versions, write
 from torch import nn
 from torch.nn import functional

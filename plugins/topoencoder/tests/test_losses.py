@@ -13,7 +13,6 @@ from atlas_topoencoder.companions import Companions
 from atlas_topoencoder.losses.terms import PHASE_1, SEED_WEIGHTS, SLOT, TERMS
 from atlas_topoencoder.model import TopoEncoder
 from atlas_topoencoder.outputs import ModelOutputs
-from attrs import evolve
 
 from atlas.errors import BadInput
 from atlas.objective import Objective
@@ -344,9 +343,8 @@ def test_a_term_has_a_gradient(name: str, outputs: ModelOutputs) -> None:
 def test_a_hinge_has_a_gradient_where_it_is_not_met(name: str, outputs: ModelOutputs) -> None:
     scores = (0.001 * outputs.encoding.scores.detach()).requires_grad_()
     z_geo = (0.01 * outputs.encoding.z_geo.detach()).requires_grad_()
-    near = evolve(
-        outputs,
-        encoding=evolve(outputs.encoding, scores=scores, probabilities=scores.softmax(-1), z_geo=z_geo),
+    near = outputs._replace(
+        encoding=outputs.encoding._replace(scores=scores, probabilities=scores.softmax(-1), z_geo=z_geo)
     )
     TERMS[name].function(near).backward()
     found = [leaf.grad for leaf in (scores, z_geo) if leaf.grad is not None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import torch
 from atlas_topoencoder.checkpoint import encode_checkpoint, load_checkpoint, read_tensors
 from atlas_topoencoder.commands import topoencoder
 from atlas_topoencoder.data import Dataset, Split, load, split
+from atlas_topoencoder.devices import open_device
 from atlas_topoencoder.events import write_events
 from atlas_topoencoder.figures import step_figures
 from atlas_topoencoder.instrument import objective_of, training_of
@@ -28,7 +30,7 @@ from atlas_topoencoder.metrics import (
     perplexity,
     read,
 )
-from atlas_topoencoder.training import Training, open_device
+from atlas_topoencoder.training import Training
 from click.testing import CliRunner
 
 from atlas.errors import BadInput, InstrumentFailed
@@ -86,6 +88,24 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Atlas:
     outcome = atlas("run", "m.yaml")
     assert outcome.code == 0, outcome.err
     return atlas
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch compiles for the CPU with a C++ compiler")
+def test_compiled_steps_go_where_plain_ones_go(done: Atlas, tmp_path: Path) -> None:
+    """In one graph, or the compilation fails; rounding differs, by what 30 steps make of it."""
+    atlas = Atlas(tmp_path, {})
+    atlas.write(
+        "m.yaml",
+        MANIFEST.replace("STEPS", "40").replace("log_every: 10", "log_every: 10\n      compile: true"),
+    )
+
+    outcome = atlas("run", "m.yaml")
+
+    assert outcome.code == 0, outcome.err
+    plain, compiled = (where.view(where.runs()[0].name).tables("train")["curves"] for where in (done, atlas))
+    for one, other in zip(plain, compiled, strict=True):
+        assert other["value"] == pytest.approx(one["value"], rel=1e-3, abs=1e-6), one["term"]
 
 
 @pytest.mark.slow

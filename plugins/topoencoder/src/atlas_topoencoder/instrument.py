@@ -21,12 +21,13 @@ from atlas_topoencoder.batches import BatchOrder
 from atlas_topoencoder.checkpoint import encode_checkpoint
 from atlas_topoencoder.companions import Companions
 from atlas_topoencoder.data import Dataset, Split, load, split
+from atlas_topoencoder.devices import Device, open_device
 from atlas_topoencoder.losses.terms import TERMS
 from atlas_topoencoder.metrics import Measured, Reading, measure, read
 from atlas_topoencoder.model import TopoEncoder
 from atlas_topoencoder.probing import probe
 from atlas_topoencoder.repetition import History, Keeping, identity_of, train
-from atlas_topoencoder.training import Device, Schedule, Training, open_device
+from atlas_topoencoder.training import Schedule, Training
 from atlas_topoencoder.viewing import example_images, place_rows
 from atlas_topoencoder.views import Views
 from atlas_topoencoder.weights import standardise
@@ -47,7 +48,7 @@ def run(context: StepContext) -> None:
     params = context.params
     torch.set_num_threads(context.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    device = open_device(params["device"], params["precision"])
+    device = open_device(params["device"], params["precision"], compiles=params["compile"])
     dataset = load(params["data"], random=context.random, scratch=context.scratch)
     parts = split(dataset, params["test_share"], context.random)
     objective = objective_of(params["loss"], context)

@@ -9,10 +9,10 @@ lies in the unit ball; a tangent vector lies at the origin, in the Euclidean uni
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from attrs import field, frozen
 
 if TYPE_CHECKING:
     from atlas_topoencoder.companions import Companions
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Decoding", "Encoding", "ModelOutputs"]
 
 
-@frozen
-class Encoding:
+class Encoding(NamedTuple):
     """A batch in latent space.
 
     Everything carries its graph but what is said to be constant. `weights` blend the charts;
@@ -109,8 +108,7 @@ class Encoding:
         return (self.code_sq_distances() / -temperature).softmax(-1)
 
 
-@frozen
-class Decoding:
+class Decoding(NamedTuple):
     """A batch put back into the space of the data.
 
     Attributes:
@@ -130,8 +128,7 @@ class Decoding:
     texture: torch.Tensor | None
 
 
-@frozen
-class ModelOutputs:
+class ModelOutputs(NamedTuple):
     """What the loss terms of the slot `topoencoder` read.
 
     Attributes:
@@ -153,7 +150,7 @@ class ModelOutputs:
     decoding: Decoding
     model: TopoEncoder
     labels: torch.Tensor | None = None
-    views: Mapping[str, Encoding] = field(factory=dict)
+    views: Mapping[str, Encoding] = MappingProxyType({})
     next: Encoding | None = None
     actions: torch.Tensor | None = None
     companions: Companions | None = None

@@ -7,8 +7,9 @@ Möbius sum the product of the complements over the denominator.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
-from attrs import frozen
 
 from atlas_topoencoder.closed_gradients import Exp0, MobiusSum
 
@@ -31,8 +32,7 @@ SMALLEST_CHORD = 1e-24
 """Under it a root is not differentiated: its second derivative would overflow in float32."""
 
 
-@frozen
-class Point:
+class Point(NamedTuple):
     """A point, or a batch of them.
 
     Attributes:

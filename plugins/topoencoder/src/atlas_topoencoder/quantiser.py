@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
-from attrs import frozen
 from torch import nn
 from torch.nn import functional
 
@@ -23,8 +24,7 @@ def straight_through(local: Point, z_q: Point) -> Point:
     return plus(local, minus(local, z_q).detach())
 
 
-@frozen
-class Quantised:
+class Quantised(NamedTuple):
     """The codes that a batch of local points meets.
 
     Attributes:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
-from attrs import frozen
 from torch import nn
 from torch.nn import functional
 
@@ -18,8 +18,7 @@ _CORRECTION = 0.1
 """Weight of the feature score beside the distance score (seed 002, section 0.1)."""
 
 
-@frozen
-class Routing:
+class Routing(NamedTuple):
     """The routing of a batch.
 
     Attributes:

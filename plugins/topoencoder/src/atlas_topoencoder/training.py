@@ -7,9 +7,8 @@ training that goes on from a kept state therefore ends with the bytes of one tha
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,13 +20,14 @@ from atlas.randomness import RandomStreams
 from atlas_topoencoder.batches import BatchOrder
 from atlas_topoencoder.companions import Companions
 from atlas_topoencoder.data import Dataset
+from atlas_topoencoder.devices import Device
 from atlas_topoencoder.losses.terms import SLOT
 from atlas_topoencoder.model import TopoEncoder
 from atlas_topoencoder.outputs import Encoding, ModelOutputs
 from atlas_topoencoder.placing import place_charts, place_codes, revive_codes
 from atlas_topoencoder.views import Views
 
-__all__ = ["Device", "Schedule", "Training", "encode_rows", "open_device"]
+__all__ = ["Drawn", "Schedule", "Training", "encode_rows"]
 
 _RAMP = 50
 """Steps over which the learning rate rises."""
@@ -79,60 +79,6 @@ class Schedule:
         )
 
 
-@frozen
-class Device:
-    """Where a training computes.
-
-    Attributes:
-        device: Of parameters and batches.
-        accelerator: accelerate's, where precision or device ask for it.
-    """
-
-    device: torch.device
-    accelerator: Any = None
-
-    def autocast(self) -> AbstractContextManager[Any]:
-        """Compute in the chosen precision within."""
-        if self.accelerator is None:
-            return nullcontext()
-        context: AbstractContextManager[Any] = self.accelerator.autocast()
-        return context
-
-    def backward(self, loss: torch.Tensor) -> None:
-        """Add gradients, scaled where the precision needs it."""
-        if self.accelerator is None:
-            loss.backward()  # type: ignore[no-untyped-call] # torch's own
-        else:
-            self.accelerator.backward(loss)
-
-
-def open_device(name: str, precision: str) -> Device:
-    """Return the device of a name, `cpu`, `cuda` or `auto`, with accelerate where it is not plain CPU.
-
-    Raises:
-        BadInput: There is no CUDA device, or accelerate is not installed.
-    """
-    from atlas.errors import BadInput
-
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise BadInput("torch finds no CUDA device", where="device", fix="set `device: cpu` or `auto`")
-    if name == "cpu" and precision == "float32":
-        return Device(torch.device("cpu"))
-    try:
-        from accelerate import Accelerator
-    except ImportError as error:
-        raise BadInput(
-            "devices other than the CPU, and precisions other than float32, need accelerate",
-            where="device",
-            fix='pip install "atlas-topoencoder[accelerate]"',
-        ) from error
-    mixed = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}[precision]
-    accelerator = Accelerator(mixed_precision=mixed, cpu=name == "cpu")
-    return Device(accelerator.device, accelerator)
-
-
 def encode_rows(
     model: TopoEncoder, dataset: Dataset, rows: np.ndarray, device: torch.device, chunk: int = 1024
 ) -> Iterator[tuple[torch.Tensor, Encoding]]:
@@ -141,6 +87,54 @@ def encode_rows(
         x = torch.from_numpy(dataset.take(rows[start : start + chunk])).to(device)
         with torch.no_grad():
             yield x, model.encode(x)
+
+
+class Drawn(NamedTuple):
+    """What a step reads.
+
+    Attributes:
+        x: Examples, `[B, *shape]`.
+        seen: Another view of each; None where no term reads one.
+        labels: `[B]` int64; None without.
+        anchors: Chart that placing gave each, -1 where none, `[B]` int64; None before.
+    """
+
+    x: torch.Tensor
+    seen: torch.Tensor | None
+    labels: torch.Tensor | None
+    anchors: torch.Tensor | None
+
+
+def _read(model: TopoEncoder, companions: Companions, drawn: Drawn, *, blended: bool) -> ModelOutputs:
+    """Return what the loss terms read of a draw; charts weigh alike unless they are blended."""
+    if blended:
+        encoding, decoding = model(drawn.x)
+    else:
+        encoding = model.encode(drawn.x)
+        even = torch.full_like(encoding.weights, 1 / encoding.weights.shape[1])
+        decoding = model.decode(encoding.v, weights=even)
+    return ModelOutputs(
+        x=drawn.x,
+        encoding=encoding,
+        decoding=decoding,
+        model=model,
+        labels=drawn.labels,
+        views={} if drawn.seen is None else {"view": model.encode(drawn.seen)},
+        companions=companions,
+        anchors=drawn.anchors,
+    )
+
+
+def _compiled(
+    model: TopoEncoder, companions: Companions, objective: Objective
+) -> Callable[[Drawn], ObjectiveValue]:
+    """Return the objective of a draw as one compiled graph; nothing is compiled before its first call."""
+
+    def value(drawn: Drawn) -> ObjectiveValue:
+        return objective({SLOT: _read(model, companions, drawn, blended=True)})
+
+    function: Callable[[Drawn], ObjectiveValue] = torch.compile(value, fullgraph=True)
+    return function
 
 
 @define(eq=False)
@@ -174,6 +168,7 @@ class Training:
     anchors: np.ndarray | None = None
     optimizer: torch.optim.Optimizer = field(init=False)
     _warmup: Objective = field(init=False)
+    _compiled: Callable[[Drawn], ObjectiveValue] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         """Move the parameters to the device and make their optimiser."""
@@ -190,6 +185,7 @@ class Training:
         active = self.objective.active
         kept = [self.objective.terms[name] for name in _WARMUP_TERMS if name in active]
         self._warmup = Objective(kept, {t.name: active[t.name] for t in kept}) if kept else self.objective
+        self._compiled = _compiled(self.model, self.companions, self.objective)
 
     def parameters(self) -> list[torch.nn.Parameter]:
         """Parameters of the model and its companions, in a fixed order."""
@@ -205,32 +201,24 @@ class Training:
         """What the next step descends."""
         return self._warmup if self.warming_up else self.objective
 
+    def drawn(self) -> Drawn:
+        """Return what the next step reads, on the device."""
+        rows, device = self.order.rows_of(self.step), self.device.device
+        plain = torch.from_numpy(self.dataset.take(rows)).to(device)
+        seen = None
+        if _VIEW_TERMS & set(self.now.active):
+            seen = self.views.draw(plain, self.random.generator("view", self.step))
+        labels = self.dataset.labels_of(rows)
+        return Drawn(
+            plain,
+            seen,
+            None if labels is None else torch.from_numpy(labels).to(device),
+            None if self.anchors is None else torch.from_numpy(self.anchors[rows]).to(device),
+        )
+
     def outputs(self) -> ModelOutputs:
         """Return what the loss terms read in the next step, with its graph."""
-        step = self.step
-        rows = self.order.rows_of(step)
-        plain = torch.from_numpy(self.dataset.take(rows)).to(self.device.device)
-        if self.warming_up:
-            encoding = self.model.encode(plain)
-            even = torch.full_like(encoding.weights, 1 / encoding.weights.shape[1])
-            decoding = self.model.decode(encoding.v, weights=even)
-        else:
-            encoding, decoding = self.model(plain)
-        views = {}
-        if _VIEW_TERMS & set(self.now.active):
-            seen = self.views.draw(plain, self.random.generator("view", step))
-            views["view"] = self.model.encode(seen)
-        labels = self.dataset.labels_of(rows)
-        return ModelOutputs(
-            x=plain,
-            encoding=encoding,
-            decoding=decoding,
-            model=self.model,
-            labels=None if labels is None else torch.from_numpy(labels).to(self.device.device),
-            views=views,
-            companions=self.companions,
-            anchors=None if self.anchors is None else torch.from_numpy(self.anchors[rows]).to(plain.device),
-        )
+        return _read(self.model, self.companions, self.drawn(), blended=not self.warming_up)
 
     def advance(self) -> ObjectiveValue:
         """Take one step and return the objective's value before it; nothing is read from the device."""
@@ -239,7 +227,8 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         with self.device.autocast():
-            value = self.now({SLOT: self.outputs()})
+            compiled = self.device.compiles and not self.warming_up
+            value = self._compiled(self.drawn()) if compiled else self.now({SLOT: self.outputs()})
         self.optimizer.zero_grad(set_to_none=True)
         self.device.backward(value.total)
         if self.device.accelerator is not None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from atlas_topoencoder.points import exp0, log0_difference, point
-from attrs import evolve, frozen
+from attrs import frozen
 from torch import nn
 
 from atlas.errors import BadInput, InstrumentFailed
@@ -134,8 +134,7 @@ def divide(model: TopoEncoder, encoding: Encoding) -> Graphs:
     z_tex = log0_difference(point(e.z_q.detach()), point(e.local)) - z_n
     if model.detail is not None:
         z_tex = z_tex + model.detail(e.features)
-    base = evolve(
-        e,
+    base = e._replace(
         z_n_charts=z_n_charts,
         z_n=z_n,
         z_tex=z_tex,
@@ -146,7 +145,7 @@ def divide(model: TopoEncoder, encoding: Encoding) -> Graphs:
     live = exp0(_blended(weights, quantised.z_q_tangent)).z
     assigned = exp0(_blended(weights, _assigned(quantised, model.quantiser.tangent))).z
     z_q = e.z_q_st + _without_value(assigned)
-    regulariser = evolve(e, z_q_st=z_q, z_geo=compose(e.c_bar, z_q, e.z_n, radius))
+    regulariser = e._replace(z_q_st=z_q, z_geo=compose(e.c_bar, z_q, e.z_n, radius))
     moved = _blended(weights, model.structure_filter(e.residual_charts.detach()))
     return Graphs(base, regulariser, compose(e.c_bar.detach(), live, moved, radius), e.z_geo.detach())
 

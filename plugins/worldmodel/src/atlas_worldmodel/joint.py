@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from atlas_topoencoder.losses.terms import SLOT
 from atlas_topoencoder.outputs import ModelOutputs
-from attrs import evolve, fields, frozen
+from attrs import frozen
 
 from atlas.objective import Objective
 from atlas_worldmodel.firewall import BASE, DYNAMICS, REGULARISER, Graphs, divide, loss_group
@@ -172,8 +172,8 @@ def _outputs(
 def _rows(encoding: Encoding, rows: torch.Tensor) -> Encoding:
     """Return the encoding of some of its examples."""
     taken: dict[str, Any] = {}
-    for name in (one.name for one in fields(type(encoding))):
+    for name in encoding._fields:
         value = getattr(encoding, name)
         if name not in _SHARED and value is not None:
             taken[name] = value[rows]
-    return evolve(encoding, **taken)
+    return encoding._replace(**taken)

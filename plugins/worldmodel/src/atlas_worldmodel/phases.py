@@ -17,12 +17,13 @@ from atlas_topoencoder.architecture import Architecture
 from atlas_topoencoder.batches import BatchOrder
 from atlas_topoencoder.companions import Companions
 from atlas_topoencoder.data import Dataset
+from atlas_topoencoder.devices import Device
 from atlas_topoencoder.geometry import expmap0
 from atlas_topoencoder.model import TopoEncoder
 from atlas_topoencoder.outputs import ModelOutputs
-from atlas_topoencoder.training import Device, Schedule, Training
+from atlas_topoencoder.training import Schedule, Training
 from atlas_topoencoder.views import Views
-from attrs import define, evolve, field, frozen
+from attrs import define, field, frozen
 
 from atlas.errors import InstrumentFailed
 from atlas.objective import Objective
@@ -82,7 +83,7 @@ class PairTraining(Training):
         rows = self.order.rows_of(self.step)
         later = torch.from_numpy(self.dataset.take(self.following[rows])).to(outputs.x.device)
         done = torch.from_numpy(self.actions[rows]).to(outputs.x.device)
-        return evolve(outputs, next=self.model.encode(later), actions=done)
+        return outputs._replace(next=self.model.encode(later), actions=done)
 
 
 def companions_of(architecture: Architecture, actions: int, random: RandomStreams) -> Companions:
