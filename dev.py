@@ -46,8 +46,13 @@ def install() -> None:
 
 
 def run(*command: str) -> int:
-    """Run a command of the environment in the repository root."""
-    return subprocess.run([str(BIN / command[0]), *command[1:]], cwd=ROOT, check=False).returncode
+    """Run a command of the environment in the repository root; Ctrl-C is the command's to answer."""
+    with subprocess.Popen([str(BIN / command[0]), *command[1:]], cwd=ROOT) as process:
+        while True:
+            try:
+                return process.wait()
+            except KeyboardInterrupt:
+                continue
 
 
 def lint() -> int:

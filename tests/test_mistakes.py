@@ -86,6 +86,19 @@ def test_a_broken_folder_does_not_hide_the_other_runs(desk: Atlas) -> None:
     assert [line.split()[1] for line in outcome.out.splitlines()] == ["done", "done", "broken"]
 
 
+def test_a_name_that_no_shape_has_is_answered_with_the_nearest(atlas: Atlas) -> None:
+    """`use: moon` tells no shape; the message lists what can be written there."""
+    atlas.write(
+        "m.yaml",
+        "atlas: 1\nname: m\nlineage: EX\nseed: 1\ngovernance: none\nsteps:\n"
+        "  - {id: train, use: topoencoder, params: {data: {use: moon}}}\n",
+    )
+
+    outcome = atlas("plan", "m.yaml")
+
+    assert "`use: moon` is unknown; did you mean moons?" in outcome.err
+
+
 def test_of_several_shapes_the_one_that_is_named_is_judged(atlas: Atlas) -> None:
     """`use: moons` says which parameters are meant, whatever else is wrong."""
     atlas.write(

@@ -33,8 +33,12 @@ def command(workspace: LocalWorkspace, manifest: Path, overrides: tuple[str, ...
         for note in workspace.notes(root):
             click.echo(f"note: {note}", err=True)
         try:
-            with LiveProgress() as progress:
-                view = workspace.advance(root, progress)
+            try:
+                with LiveProgress() as progress:
+                    view = workspace.advance(root, progress)
+            except KeyboardInterrupt:
+                click.echo(f"{root.name} goes on with: atlas resume {root.name}", err=True)
+                raise
             write_page(workspace, root)
             print_outcome(view, workspace)
         except AtlasError as error:

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
+from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -156,7 +157,10 @@ def _alternatives(error: ValidationError) -> tuple[str, str]:
     """Word an `anyOf` or `oneOf` of which no branch, or more than one, fits."""
     alternatives: Any = error.validator_value
     branches = [branch for branch in alternatives if isinstance(branch, Mapping)]
-    keys = [" and ".join(f"`{key}`" for key in b.get("required", ())) for b in branches]
+    unknown = _unknown_constant(branches, error.instance)
+    if unknown is not None:
+        return unknown
+    keys = list(dict.fromkeys(" and ".join(f"`{key}`" for key in b.get("required", ())) for b in branches))
     if all(keys):
         if error.context:
             return f"one of {', '.join(keys)} is needed", f"add {keys[0]}"
@@ -170,6 +174,20 @@ def _alternatives(error: ValidationError) -> tuple[str, str]:
     ]
     text = error.message if len(error.message) <= 120 else f"{error.message[:117]}..."
     return text, f"write one of: {', '.join(wanted)}" if wanted else "see the parameters' schema"
+
+
+def _unknown_constant(branches: list[Mapping[str, Any]], value: Any) -> tuple[str, str] | None:
+    """Word a value of the key that tells the branches apart, such as `use`, which none of them has."""
+    if not branches or not isinstance(value, Mapping):
+        return None
+    for key in set.intersection(*({*branch.get("required", ())} for branch in branches)) & {*value}:
+        entries = [branch.get("properties", {}).get(key, {}) for branch in branches]
+        known = [k for e in entries for k in e.get("enum", [e["const"]] if "const" in e else [])]
+        if known and value[key] not in known:
+            close = get_close_matches(str(value[key]), map(str, known), n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            return f"`{key}: {value[key]}` is unknown{hint}", f"write one of: {', '.join(map(str, known))}"
+    return None
 
 
 def _leaves(error: ValidationError) -> Iterator[ValidationError]:

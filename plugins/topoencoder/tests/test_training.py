@@ -90,6 +90,19 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Atlas:
     return atlas
 
 
+def test_a_term_without_what_it_reads_is_refused_before_the_first_step(tmp_path: Path) -> None:
+    atlas = Atlas(tmp_path, {})
+    atlas.write(
+        "m.yaml", MANIFEST.replace("STEPS", "40") + "      loss: {reconstruction: 1, next-token: 1}\n"
+    )
+
+    outcome = atlas("run", "m.yaml")
+
+    assert outcome.code != 0
+    assert "the loss term 'next-token' reads the outputs 'causal-lm'" in outcome.err
+    assert not list(tmp_path.glob("runs/*/.kept/*/training0.safetensors"))
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("c++") is None, reason="torch compiles for the CPU with a C++ compiler")
 def test_compiled_steps_go_where_plain_ones_go(done: Atlas, tmp_path: Path) -> None:

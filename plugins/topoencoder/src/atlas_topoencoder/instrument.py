@@ -59,6 +59,7 @@ def run(context: StepContext) -> None:
     for number in range(params["repetitions"]):
         random = RandomStreams(derive_seed(context.random.seed, f"repetition {number}"))
         training = training_of(params, dataset, parts, objective, random, device)
+        training.rehearse()
         history = _trained(context, training, parts, number)
         curves += [{"repetition": number, **row} for row in history.curves]
         test, known = (

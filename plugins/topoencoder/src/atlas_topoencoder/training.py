@@ -201,12 +201,27 @@ class Training:
         """What the next step descends."""
         return self._warmup if self.warming_up else self.objective
 
+    def rehearse(self) -> None:
+        """Evaluate every term once, so that one without what it reads is refused before the first step.
+
+        Raises:
+            BadInput: A term reads other outputs than these, or something that this training has not.
+        """
+        outputs = _read(self.model, self.companions, self._drawn(self.objective), blended=True)
+        if outputs.anchors is None:
+            nowhere = torch.full((len(outputs.x),), -1, device=outputs.x.device)
+            outputs = outputs._replace(anchors=nowhere)
+        self.objective({SLOT: outputs})
+
     def drawn(self) -> Drawn:
         """Return what the next step reads, on the device."""
+        return self._drawn(self.now)
+
+    def _drawn(self, objective: Objective) -> Drawn:
         rows, device = self.order.rows_of(self.step), self.device.device
         plain = torch.from_numpy(self.dataset.take(rows)).to(device)
         seen = None
-        if _VIEW_TERMS & set(self.now.active):
+        if _VIEW_TERMS & set(objective.active):
             seen = self.views.draw(plain, self.random.generator("view", self.step))
         labels = self.dataset.labels_of(rows)
         return Drawn(
