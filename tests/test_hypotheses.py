@@ -153,6 +153,9 @@ def test_a_hypothesis_added_later_is_exploratory_and_changes_no_declared_verdict
     ]
     assert "exploratory" in outcome.out
     assert "choose another id" in finished(*add, *groups, "--id", "h1").err
+    slip = finished(*add, "--group", "domain=legl", "--against", "domain=medical", "--id", "x2")
+    assert (slip.code, "no slice of the run has domain legl" in slip.err) == (2, True)
+    assert "domain=legal" in slip.err
     checked = finished("verify", root.name)
     assert checked.code == 0, checked.out
     assert "hypotheses: declared before the first step started" in checked.out

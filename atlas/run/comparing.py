@@ -16,7 +16,16 @@ from atlas.quantities import Quantity, UncertaintyKind
 from atlas.record import RunView
 from atlas.run.stimulus import decode, divide
 
-__all__ = ["Comparison", "Member", "compared", "in_words", "members", "series_of", "series_slices"]
+__all__ = [
+    "Comparison",
+    "Member",
+    "compared",
+    "in_words",
+    "members",
+    "require_both_sides",
+    "series_of",
+    "series_slices",
+]
 
 Side = Literal["group", "against"]
 SIDES: tuple[Side, Side] = ("group", "against")
@@ -177,6 +186,24 @@ def _refuse_twins(found: Sequence[Member], slices: Sequence[Slice], where: str) 
 
 def _matches(part: Slice, wanted: Mapping[str, Any]) -> bool:
     return all(part.attributes.get(name) == str(value) for name, value in wanted.items())
+
+
+def require_both_sides(view: RunView, hypothesis: Mapping[str, Any]) -> None:
+    """Refuse a hypothesis of which a side selects no slice of the run.
+
+    Raises:
+        BadInput: The message says which side, and what the slices have.
+    """
+    slices = _slices(view, str(hypothesis["quantity"]).partition(".")[0])
+    present = {member.side for member in members(hypothesis, slices)}
+    for side in ("group", "against"):
+        if side not in present:
+            pairs = sorted({f"{name}={value}" for part in slices for name, value in part.attributes.items()})
+            raise BadInput(
+                f"no slice of the run has {in_words(hypothesis[side])}",
+                where=side,
+                fix=f"slices have: {', '.join(pairs[:20])}" if pairs else "the run has no slices",
+            )
 
 
 def compared(view: RunView, hypothesis: Mapping[str, Any]) -> Comparison:

@@ -19,7 +19,7 @@ from atlas.outcomes import FOLDER, SLICES, VERDICTS, verdicts
 from atlas.randomness import RandomStreams, derive_seed
 from atlas.record import RunView, canonical_json, spelled
 from atlas.resampling import RESAMPLES
-from atlas.run.comparing import Comparison, compared, in_words, series_of
+from atlas.run.comparing import Comparison, compared, in_words, require_both_sides, series_of
 from atlas.run.journal import Journal
 from atlas.run.stepper import effective_seed
 from atlas.run.store import Deposit, Store
@@ -84,6 +84,7 @@ def explore(journal: Journal, store: Store, policy: GovernancePolicy | None, hyp
     apart = _kept_apart(view, hypothesis)
     if apart is not None:
         raise BadInput(f"models cannot be compared: {apart}", fix=f"atlas status {view.run_id}")
+    require_both_sides(view, hypothesis)
     rows, slices = _judged(view, policy, [hypothesis], "exploratory")
     store.seal_together(
         "hypothesis-explored",
