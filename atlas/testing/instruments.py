@@ -73,7 +73,7 @@ class InstrumentContract:
         assert details["determinism"], "say how equal two runs are"
         assert details["claims"], "say what the numbers allow one to say"
         offered = {schema.name for schema in catalog.offers("schemas")}
-        assert set(details.get("outputs", {}).values()) <= offered
+        assert {schema for schema, _ in _outputs(contract_offer).values()} <= offered
 
     def test_importing_the_plugin_imports_nothing_heavy(self, contract_offer: Any) -> None:
         """What is heavy is imported by the functions that need it."""
@@ -111,7 +111,8 @@ class InstrumentContract:
     ) -> None:
         """Every declared table is there, and every quantity says what its uncertainty is."""
         view = contract_run.view(contract_run.runs()[0].name)
-        assert set(contract_offer.details.get("outputs", {})) <= set(view.tables(self.step))
+        owed = {name for name, (_, optional) in _outputs(contract_offer).items() if not optional}
+        assert owed <= set(view.tables(self.step))
         quantities = [quantity for step, quantity in view.quantities() if step == self.step]
         assert quantities, "the step recorded no quantity"
         for quantity in quantities:
@@ -152,6 +153,15 @@ class InstrumentContract:
         outcome = atlas("resume", run.name)
         assert outcome.code == 0, outcome.err
         assert _tables(run, self.step) == _tables(contract_run.runs()[0], self.step)
+
+
+def _outputs(offer: Any) -> Mapping[str, tuple[str, bool]]:
+    """Return the schema of each table of a card, and whether the table may be left out."""
+    found = {}
+    for name, entry in (offer.details.get("outputs") or {}).items():
+        whole = {"schema": entry} if isinstance(entry, str) else entry
+        found[name] = (whole["schema"], bool(whole.get("optional", False)))
+    return found
 
 
 def _tables(run: Path, step: str) -> Mapping[str, bytes]:
