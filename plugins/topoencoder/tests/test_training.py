@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from atlas_topoencoder.checkpoint import encode_checkpoint, load_checkpoint, read_tensors
+from atlas_topoencoder.checkpoint import encode_checkpoint, load_checkpoint, read_checkpoint
 from atlas_topoencoder.commands import topoencoder
 from atlas_topoencoder.data import Dataset, Split, load, split
 from atlas_topoencoder.devices import open_device
@@ -224,7 +224,7 @@ def test_the_curvature_of_a_trained_model_is_measured_term_by_term(done: Atlas, 
 
 
 def test_a_checkpoint_of_another_size_is_refused_by_tensor(done: Atlas, tmp_path: Path) -> None:
-    tensors, head = read_tensors(done.runs()[0] / "raw/train/checkpoint0.safetensors")
+    tensors, head = read_checkpoint(done.runs()[0] / "raw/train/checkpoint0.safetensors")
     opened = load_checkpoint(done.runs()[0] / "raw/train/checkpoint0.safetensors")
     tensors["model.value.weight"] = torch.zeros(3, 8)
     path = tmp_path / "other.safetensors"
@@ -361,7 +361,7 @@ def test_the_bootstrap_error_of_a_mean_is_its_standard_error() -> None:
 
 
 def test_a_checkpoint_says_what_it_was_made_of(done: Atlas) -> None:
-    _, head = read_tensors(done.runs()[0] / "raw/train/checkpoint0.safetensors")
+    _, head = read_checkpoint(done.runs()[0] / "raw/train/checkpoint0.safetensors")
     assert (head["facts"]["data"], head["facts"]["steps"]) == ("two moons", 40)
     assert json.dumps(head["architecture"]["shape"]) == "[2]"
 

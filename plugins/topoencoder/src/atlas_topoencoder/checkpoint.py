@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from attrs import asdict, frozen
 from atlas.errors import BadInput
 from atlas.randomness import RandomStreams
 from atlas_topoencoder.architecture import Architecture
+from atlas_topoencoder.tensor_files import encode_tensors, read_tensors
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from atlas_topoencoder.companions import Companions
     from atlas_topoencoder.model import TopoEncoder
 
-__all__ = ["Checkpoint", "encode_checkpoint", "load_checkpoint", "read_tensors", "restore_tensors"]
+__all__ = ["Checkpoint", "encode_checkpoint", "load_checkpoint", "read_checkpoint", "restore_tensors"]
 
 _FORMAT = "atlas-topoencoder-1"
 
@@ -52,31 +52,17 @@ def encode_checkpoint(
         architecture: Of the model.
         facts: Plain values that the file carries.
     """
-    from safetensors.torch import save
-
-    head = {"format": _FORMAT, "architecture": asdict(architecture), "facts": dict(facts)}
-    encoded: bytes = save(dict(tensors), {"atlas": json.dumps(head, sort_keys=True)})
-    return encoded
+    head = {"architecture": asdict(architecture), "facts": dict(facts)}
+    return encode_tensors(tensors, head, form=_FORMAT)
 
 
-def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Return a checkpoint's tensors and its head.
 
     Raises:
         BadInput: The file is missing, damaged, or none of ours.
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as stream:
-            text = (stream.metadata() or {}).get("atlas")
-            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 # no mapping
-    except (OSError, SafetensorError) as error:
-        raise BadInput(f"the checkpoint cannot be read: {error}", where=str(path)) from error
-    head = json.loads(text) if text else {}
-    if head.get("format") != _FORMAT:
-        raise BadInput("the file is no checkpoint of a TopoEncoder", where=str(path))
-    return tensors, head
+    return read_tensors(path, form=_FORMAT, what="checkpoint of a TopoEncoder")
 
 
 def restore_tensors(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], *, where: str) -> None:
@@ -103,12 +89,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Open a checkpoint file.
 
     Raises:
-        BadInput: See `read_tensors` and `restore_tensors`.
+        BadInput: See `read_checkpoint` and `restore_tensors`.
     """
     from atlas_topoencoder.companions import Companions
     from atlas_topoencoder.model import TopoEncoder
 
-    tensors, head = read_tensors(path)
+    tensors, head = read_checkpoint(path)
     parts: dict[str, dict[str, torch.Tensor]] = {"model": {}, "companions": {}}
     for name, value in tensors.items():
         part, _, rest = name.partition(".")

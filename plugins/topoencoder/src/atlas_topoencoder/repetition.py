@@ -11,7 +11,7 @@ import numpy as np
 from attrs import define, field, frozen
 
 from atlas.errors import BadInput
-from atlas_topoencoder.checkpoint import encode_checkpoint, read_tensors
+from atlas_topoencoder.checkpoint import encode_checkpoint, read_checkpoint
 from atlas_topoencoder.metrics import Reading, read
 from atlas_topoencoder.training import Training
 
@@ -62,7 +62,7 @@ class Keeping:
         if not self.path.is_file():
             return History()
         try:
-            tensors, head = read_tensors(self.path)
+            tensors, head = read_checkpoint(self.path)
         except BadInput:
             return History()  # torn by the kill: the training begins anew, and its numbers are the same
         facts = head["facts"]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from atlas_topoencoder.tensor_files import encode_tensors, read_tensors
 from attrs import frozen
 
 from atlas.errors import BadInput
@@ -20,7 +20,7 @@ from atlas_worldmodel.spaces import decode_space, encode_space
 if TYPE_CHECKING:
     from atlas_worldmodel.agent import Agent
 
-__all__ = ["Actor", "encode_actor", "encode_tensors", "load_actor", "read_tensors"]
+__all__ = ["Actor", "encode_actor", "encode_agent", "load_actor", "read_agent"]
 
 _FORMAT = "atlas-agent-1"
 
@@ -46,33 +46,18 @@ class Actor:
             return self.policy.space.decode(self.policy.mean_action(z)[0].numpy())
 
 
-def encode_tensors(tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> bytes:
-    """Return the bytes of a file of tensors and plain values; equal contents give equal bytes."""
-    from safetensors.torch import save
-
-    head = {"format": _FORMAT, **facts}
-    data: bytes = save(dict(tensors), {"atlas": json.dumps(head, sort_keys=True)})
-    return data
+def encode_agent(tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> bytes:
+    """Return the bytes of a file of an agent's tensors and plain values; equal contents give equal bytes."""
+    return encode_tensors(tensors, facts, form=_FORMAT)
 
 
-def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Return the tensors and plain values of a file.
+def read_agent(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Return the tensors and plain values of an agent's file.
 
     Raises:
         BadInput: The file is missing, damaged, or none of ours.
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as stream:
-            text = (stream.metadata() or {}).get("atlas")
-            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 # no mapping
-    except (OSError, SafetensorError) as error:
-        raise BadInput(f"the agent cannot be read: {error}", where=str(path)) from error
-    head = json.loads(text) if text else {}
-    if head.get("format") != _FORMAT:
-        raise BadInput("the file holds no agent", where=str(path))
-    return tensors, head
+    return read_tensors(path, form=_FORMAT, what="agent")
 
 
 def encode_actor(agent: Agent) -> bytes:
@@ -88,16 +73,16 @@ def encode_actor(agent: Agent) -> bytes:
         "policy_hidden": agent.settings.policy_hidden,
         "seed": agent.random.seed,
     }
-    return encode_tensors(tensors, facts)
+    return encode_agent(tensors, facts)
 
 
 def load_actor(path: Path) -> Actor:
     """Open the file of a trained agent.
 
     Raises:
-        BadInput: See `read_tensors`; or it is the state of an unfinished agent.
+        BadInput: See `read_agent`; or it is the state of an unfinished agent.
     """
-    tensors, facts = read_tensors(path)
+    tensors, facts = read_agent(path)
     if "action_space" not in facts:
         raise BadInput(
             "the file holds the state of an agent in training",

@@ -16,7 +16,7 @@ from atlas.errors import BadInput
 from atlas.objective import Objective
 from atlas.randomness import RandomStreams, derive_seed
 from atlas_worldmodel.agent import Agent
-from atlas_worldmodel.agent_checkpoint import encode_actor, encode_tensors, read_tensors
+from atlas_worldmodel.agent_checkpoint import encode_actor, encode_agent, read_agent
 from atlas_worldmodel.agent_settings import AgentSettings
 from atlas_worldmodel.collect_instrument import mean_quantity
 from atlas_worldmodel.collection import Law, draw_actions, planned, play
@@ -184,7 +184,7 @@ def _save(agent: Agent, kept: _Kept) -> None:
         "learning": kept.learning,
     }
     fresh = kept.path.with_suffix(".part")
-    fresh.write_bytes(encode_tensors(agent.state(), facts))
+    fresh.write_bytes(encode_agent(agent.state(), facts))
     fresh.replace(kept.path)
 
 
@@ -193,7 +193,7 @@ def _resume(agent: Agent, kept: _Kept) -> _Kept:
     if not kept.path.is_file():
         return kept
     try:
-        tensors, facts = read_tensors(kept.path)
+        tensors, facts = read_agent(kept.path)
     except BadInput:
         return kept  # torn by the kill: the agent begins anew, and its numbers are the same
     if facts["identity"] != kept.identity:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from atlas_topoencoder.architecture import Architecture
-from atlas_topoencoder.checkpoint import encode_checkpoint, read_tensors
+from atlas_topoencoder.checkpoint import encode_checkpoint, read_checkpoint
 from atlas_topoencoder.model import TopoEncoder
 from atlas_topoencoder.views import Views
 from attrs import frozen
@@ -114,7 +114,7 @@ class Seen:
         """
         data = seen_trajectories(context)
         found = [copy for path, copy in context.inputs.items() if path.endswith(f"/{CHECKPOINT}")]
-        heads = [read_tensors(path) for path in found]
+        heads = [read_checkpoint(path) for path in found]
         of_phase = [pair for pair in heads if pair[1]["facts"].get("phase") == phase]
         if len(of_phase) != 1:
             raise BadInput(
@@ -205,13 +205,13 @@ def restored(path: Path, restore: Callable[[Mapping[str, torch.Tensor], int], No
     """Bring a training to its kept state and return its step; 0 where there is none."""
     if not path.is_file():
         return 0
-    tensors, head = read_tensors(path)
+    tensors, head = read_checkpoint(path)
     restore(tensors, head["facts"]["step"])
     return int(head["facts"]["step"])
 
 
 def kept_curves(path: Path) -> list[dict[str, Any]]:
     """Return the rows of the table of curves that were kept with the state."""
-    _, head = read_tensors(path)
+    _, head = read_checkpoint(path)
     curves: list[dict[str, Any]] = head["facts"]["curves"]
     return curves

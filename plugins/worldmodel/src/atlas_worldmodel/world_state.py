@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from atlas_topoencoder.tensor_files import encode_tensors, read_tensors
 
 from atlas.errors import BadInput
 from atlas.randomness import RandomStreams
@@ -22,11 +22,7 @@ _FORMAT = "atlas-world-1"
 
 def encode_world(tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> bytes:
     """Return the bytes of a file of tensors and plain values; equal contents give equal bytes."""
-    from safetensors.torch import save
-
-    head = {"format": _FORMAT, **facts}
-    data: bytes = save(dict(tensors), {"atlas": json.dumps(head, sort_keys=True)})
-    return data
+    return encode_tensors(tensors, facts, form=_FORMAT)
 
 
 def read_world(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -35,18 +31,7 @@ def read_world(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     Raises:
         BadInput: The file is missing, damaged, or none of ours.
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as stream:
-            text = (stream.metadata() or {}).get("atlas")
-            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 # no mapping
-    except (OSError, SafetensorError) as error:
-        raise BadInput(f"the world cannot be read: {error}", where=str(path)) from error
-    head = json.loads(text) if text else {}
-    if head.get("format") != _FORMAT:
-        raise BadInput("the file holds no learned world", where=str(path))
-    return tensors, head
+    return read_tensors(path, form=_FORMAT, what="learned world")
 
 
 def load_world(path: Path) -> WorldModel:
