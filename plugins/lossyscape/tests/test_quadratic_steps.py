@@ -191,12 +191,12 @@ def test_the_state_follows_the_row(hold):
     assert row["state"] == {3: "taut", 0: "slack"}.get(sum(met), "mixed")
 
 
-def seen(folder, *, loss=5.0, largest=9.0):
+def seen(folder, *, loss=5.0, largest=9.0, second=-6.0):
     """Seal what a curvature step would have recorded of the bowl."""
     _, _, gradients = bowl(VALUES)
     length = float(mean(gradients).norm())
     rows = [Quantity("loss", loss, 0.0, "exact"), Quantity("gradient_norm", length, 0.0, "exact")]
-    for index, value in enumerate((largest, -6.0), start=1):
+    for index, value in enumerate((largest, second), start=1):
         rows.append(Quantity("eigenvalue", value, 1e-6, "residual_bound", index=index))
     facts = {"operator": "hessian", "num_parameters": "8", "dtype": "torch.float64"}
     files = {
@@ -232,3 +232,15 @@ def test_a_spectrum_that_fits_is_taken(tmp_path, hold):
     )
 
     assert found["relative_curvature"].value == pytest.approx(hold[1]["relative_curvature"].value, rel=1e-9)
+
+
+def test_a_repeated_eigenvalue_that_the_earlier_step_found_is_found_here_too(tmp_path):
+    twice = torch.tensor([9.0, 9.0, -6.0, 4.0, 2.0, 1.0, 0.5, 0.25], dtype=torch.float64)
+    inputs = seen(tmp_path, second=9.0)
+    desk, _ = measured(tmp_path, tension, "tension", bowl(twice)[0], inputs, top_k=2, drift=LITTLE)
+
+    # One start vector sees one vector of each eigenspace; the share in both needs the fresh start.
+    _, vectors, gradients = bowl(twice)
+    direction = mean(gradients) / mean(gradients).norm()
+    (row,) = desk.tables["tension"]
+    assert row["top_share"] == pytest.approx(float((vectors[:2] @ direction).square().sum()), rel=1e-6)

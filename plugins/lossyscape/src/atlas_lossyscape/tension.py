@@ -58,16 +58,20 @@ def _measure_slice(site: Site, seen: SeenSpectrum | None) -> Finished:
         raise InstrumentFailed("the gradient is zero and has no direction", where=f"slice {part.key}")
     probes = site.probes()
     request = EigenRequest(params["top_k"], 0, params["tolerance"], params["max_matvecs"])
-    if seen is not None:
+
+    def find(request: EigenRequest) -> Spectrum:
+        return thick_restart_lanczos(
+            operator, lambda i: probes.rademacher(f"{site.purpose} start", i), request, report=site.report
+        )
+
+    if seen is None:
+        spectrum = find(request)
+    else:
         loss = math.fsum(b.weight * value for b, value in zip(operator.surface.batches, losses, strict=True))
-        request = seen.request(request, site, loss / operator.surface.weight, length)
-    spectrum = thick_restart_lanczos(
-        operator, lambda i: probes.rademacher(f"{site.purpose} start", i), request, report=site.report
-    )
+        seen.check(site, loss / operator.surface.weight, length)
+        spectrum = seen.spectrum(request, part.key, find)
     if not spectrum.norm:
         raise InstrumentFailed("the Hessian is zero: nothing to compare with", where=f"slice {part.key}")
-    if seen is not None:
-        seen.confirm(spectrum, part.key)
     along = measure_direction(operator, gradient / length, gradient, spectrum)
     operator.release()
     values = spectrum.ritz_values[: spectrum.num_verified]
