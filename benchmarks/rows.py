@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -81,3 +81,28 @@ def write(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     merged = [fresh.pop(row["id"], row) for row in kept] + list(fresh.values())
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(merged, indent=2) + "\n", "utf-8")
+
+
+def line_by_line(
+    make: Callable[..., dict[str, Any]], cases: Iterable[Mapping[str, Any]], lines: Path | None
+) -> list[dict[str, Any]]:
+    """Return what was made of every case, in the order in which it was made; print each as it comes.
+
+    Args:
+        make: Takes a case as named arguments; what it returns follows them in the line.
+        cases: The cases.
+        lines: A file of lines made earlier, which are not made again, and to which those made now are
+            added, so that an interrupted benchmark goes on; None for none.
+    """
+    kept = lines.read_text("utf-8") if lines is not None and lines.is_file() else ""
+    found = [json.loads(line) for line in kept.splitlines()]
+    for case in cases:
+        if any(case.items() <= line.items() for line in found):
+            continue
+        found.append({**case, **make(**case)})
+        line = json.dumps(found[-1])
+        print(line, flush=True)
+        if lines is not None:
+            with lines.open("a", encoding="utf-8") as stream:
+                stream.write(f"{line}\n")
+    return found

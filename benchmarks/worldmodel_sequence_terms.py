@@ -12,7 +12,6 @@ takes three processor-minutes; with `--lines` an interrupted run goes on where i
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import numpy as np
@@ -133,19 +132,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=rows.RESULTS / "worldmodel_sequence_terms.json")
     chosen = parser.parse_args()
     steps, seeds = (400, SEEDS[:1]) if chosen.quick else (800, SEEDS)
-    kept = chosen.lines.read_text("utf-8") if chosen.lines and chosen.lines.is_file() else ""
-    found = [json.loads(line) for line in kept.splitlines()]
-    done = {(one["kind"], one["seed"]) for one in found}
-    for seed in seeds:
-        for kind in KINDS:
-            if (kind, seed) in done:
-                continue
-            one = trained(kind, seed, steps)
-            print(json.dumps(one), flush=True)
-            found.append(one)
-            if chosen.lines:
-                with chosen.lines.open("a", encoding="utf-8") as stream:
-                    stream.write(f"{json.dumps(one)}\n")
+    cases = [{"kind": kind, "seed": seed, "steps": steps} for seed in seeds for kind in KINDS]
+    found = rows.line_by_line(trained, cases, chosen.lines)
     if not chosen.quick:
         rows.write(table(found), chosen.out)
 
