@@ -8,7 +8,9 @@ TASK is pendulum or cartpole; their settings are those of manifests/agent-*.yaml
 what came out, a file an agent, below results/agent/; `rows` writes the result rows from these files and
 `table` prints the ablation. After the last round of a pendulum, a planner (cross-entropy method, horizon 20,
 48 plans, 2 refinements) acts with the agent's own world models, and with the simulator's equations, from the
-same starts: what planning at each step would reach. The reward that all but the latter see is learned.
+same starts: what planning at each step would reach. The reward that all but the latter see is learned. The
+variant `mechanical world` of the pendulum is manifests/agent-pendulum-mechanical.yaml: an agent's steps of
+the environment are those that its world is learned from.
 """
 
 from __future__ import annotations
@@ -27,11 +29,17 @@ import torch
 import yaml
 from atlas_worldmodel.agent import Agent
 from atlas_worldmodel.agent_instrument import agent_of
-from atlas_worldmodel.collection import Law, draw_actions, planned, play
-from atlas_worldmodel.environments import open_environment
+from atlas_worldmodel.collection import Law, collect, draw_actions, planned, play
+from atlas_worldmodel.environments import Environment, open_environment
+from atlas_worldmodel.fields import FieldSizes
+from atlas_worldmodel.mechanical_world import GivenWorld, MechanicalWorld
+from atlas_worldmodel.observation_chart import coordinates_of
+from atlas_worldmodel.world_terms import WORLD_TERMS
+from atlas_worldmodel.world_training import Schedule, WorldFit, fitted_model
 from attrs import frozen
 from rows import RESULTS, result_row, versions, write
 
+from atlas.objective import Objective
 from atlas.randomness import RandomStreams
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -46,6 +54,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "one world model": {"learning": {"members": 1}},
     "value alone, no path": {"learning": {"trace": 0.0}},
     "reinforce": {"improvement": "reinforce"},
+    "mechanical world": {"world": "mechanical"},
 }
 """What each changes of the manifest."""
 
@@ -76,14 +85,18 @@ TASKS = {
 def parameters(task: Task, variant: str) -> dict[str, Any]:
     """Return the manifest's parameters, the card's defaults filled in, with a variant's changes."""
     manifest = yaml.safe_load((ROOT / "manifests" / task.manifest).read_text("utf-8"))
-    card = yaml.safe_load(
-        (ROOT / "plugins/worldmodel/src/atlas_worldmodel/atlas-plugin.yaml").read_text("utf-8")
-    )
-    schema = card["provides"]["instruments"]["agent"]["params"]
     given = manifest["steps"][0]["params"]
     for key, value in VARIANTS[variant].items():
         given[key] = {**given.get(key, {}), **value} if isinstance(value, Mapping) else value
-    return _filled(schema, given)
+    return _filled(schema("agent"), given)
+
+
+def schema(instrument: str) -> Mapping[str, Any]:
+    """Return what the card says of an instrument's parameters."""
+    card = ROOT / "plugins/worldmodel/src/atlas_worldmodel/atlas-plugin.yaml"
+    provided: Mapping[str, Any] = yaml.safe_load(card.read_text("utf-8"))["provides"]
+    params: Mapping[str, Any] = provided["instruments"][instrument]["params"]
+    return params
 
 
 def _filled(schema: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -103,9 +116,10 @@ def measure(name: str, variant: str, seed: int, seconds: float) -> None:
     params = parameters(task, variant)
     repeat = params["action_repeat"]
     environment = open_environment(params["environment"], repeat)
-    agent = agent_of(params, environment, RandomStreams(seed))
     states = params["evaluation"].get("states")
     begun = time.process_time()
+    given = learned(environment, seed) if params["world"] == "mechanical" else None
+    agent = agent_of(params, environment, RandomStreams(seed), given)
     curve: list[dict[str, Any]] = []
     while agent.round < params["rounds"] and time.process_time() - begun < seconds:
         agent.advance(_silent)
@@ -122,6 +136,33 @@ def measure(name: str, variant: str, seed: int, seconds: float) -> None:
     KEPT.mkdir(parents=True, exist_ok=True)
     path = KEPT / f"{name}-{variant.replace(' ', '-').replace(',', '')}-{seed}.json"
     path.write_text(json.dumps(found) + "\n", "utf-8")
+
+
+def learned(environment: Environment, seed: int) -> GivenWorld:
+    """Return a world of a pendulum as manifests/agent-pendulum-mechanical.yaml learns it."""
+    manifest = yaml.safe_load((ROOT / "manifests/agent-pendulum-mechanical.yaml").read_text("utf-8"))
+    gathered, params = (step["params"] for step in manifest["steps"][:2])
+    random = RandomStreams(seed)
+    data = collect(
+        environment, transitions=gathered["transitions"], steps=gathered["steps"], law=Law(), random=random
+    )
+    params = _filled(schema("worldmodel"), params)
+    known, _ = data.split(0.2, random.generator("split"))
+    named, sizes = coordinates_of(params["coordinates"], data.observation_size), params["model"]
+    model = fitted_model(
+        named,
+        known,
+        FieldSizes(sizes["hidden"], sizes["field"]),
+        bound_speed=sizes["bound_speed"],
+        random=random,
+    )
+    schedule = Schedule(**params["schedule"])
+    fit = WorldFit(model, known, Objective(WORLD_TERMS.values(), params["loss"]), schedule, random)
+    while fit.step < schedule.steps:
+        fit.advance()
+    world = MechanicalWorld(model.eval(), {})
+    world.normalise(data)
+    return GivenWorld(world, data)
 
 
 def _silent(*message: Any, **figures: Any) -> None:
@@ -245,7 +286,36 @@ def rows() -> list[dict[str, Any]]:
             machine="x86_64, 1 thread an agent, Linux",
         )
         made.append({**row, "versions": agents[0]["versions"]})
+        if name == "pendulum":
+            made += mechanical_row(task, value)
     return made
+
+
+def mechanical_row(task: Task, baseline: float) -> list[dict[str, Any]]:
+    """Return the row of agents that imagine through a mechanical world, where there are any."""
+    agents = kept("pendulum", "mechanical world")
+    if not agents:
+        return []
+    means = last_means("pendulum", "mechanical world")
+    value = statistics.mean(means)
+    steps = max(found["curve"][-1]["steps"] for found in agents)
+    seconds = statistics.mean(found["cpu_s"] for found in agents)
+    row = result_row(
+        "agent.pendulum-mechanical",
+        f"the same of agents that imagine through a mechanical world, learned anew for each from {steps} "
+        f"blind steps; {seconds:.0f} s of CPU an agent, its world's among them; sd over agents",
+        value,
+        unit="return",
+        target=f">= {task.floor:g}, ambition {task.ambition:g}",
+        met=value >= task.floor and steps <= task.steps,
+        sd=statistics.stdev(means) if len(means) > 1 else None,
+        n=len(means),
+        baseline=baseline,
+        baseline_version="the agent that imagines through its own ensemble",
+        packages=PACKAGES,
+        machine="x86_64, 1 thread an agent, Linux",
+    )
+    return [{**row, "versions": agents[0]["versions"]}]
 
 
 def table() -> str:

@@ -208,9 +208,9 @@ def test_the_page_says_what_is_so(done: Atlas, tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     for snippet in re.findall(r"<!-- python: \w+ -->\n```python\n(.*?)```", page, re.S):
         exec(snippet, {})
-    example = re.search(r"<!-- collect -->\n```yaml\n(.*?)```", page, re.S)
-    done.write("collect.yaml", example.group(1))
-    assert done("plan", "collect.yaml").code == 0
+    for example in re.findall(r"<!-- (?:collect|mechanical) -->\n```yaml\n(.*?)```", page, re.S):
+        done.write("example.yaml", example)
+        assert done("plan", "example.yaml").code == 0
 
 
 @pytest.mark.slow

@@ -1,28 +1,29 @@
 """An agent: it acts, fits a world model to what it saw, and improves its policy, round by round.
 
 A round plays until enough transitions are added, fits the ensemble, improves policy and value, and is done.
-The first rounds act blind, under a declared law; later ones draw forces from the policy. Every draw is keyed
-by purpose and number, so that a round depends on the state before it and its number alone.
+The first rounds act blind, under a declared law; later ones draw forces from the policy. An agent that is
+given a world neither plays nor fits: its rounds improve alone. Every draw is keyed by purpose and number, so
+that a round depends on the state before it and its number alone.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from attrs import define, evolve, field
 
-from atlas.errors import InstrumentFailed
 from atlas.objective import Objective
 from atlas.randomness import RandomStreams
 from atlas_worldmodel.agent_settings import AgentSettings
 from atlas_worldmodel.collection import Law, draw_actions, planned, play
+from atlas_worldmodel.descent import descend, finite, optimizer_tensors, restore_optimizer
 from atlas_worldmodel.ensemble import Ensemble, Transitions, transitions_of
+from atlas_worldmodel.ensemble_fit import EnsembleFit
 from atlas_worldmodel.environments import Environment
 from atlas_worldmodel.imagination import imagine
+from atlas_worldmodel.mechanical_world import GivenWorld, MechanicalWorld
 from atlas_worldmodel.policy import Policy, Value
 from atlas_worldmodel.policy_paths import imagined_outputs, played_outputs
 from atlas_worldmodel.policy_terms import POLICY_SLOT
@@ -43,6 +44,7 @@ class Agent:
         objective: Terms of policy and value.
         random: Of everything that is drawn.
         law: Of blind actions.
+        given: A world that was learned before; None for one of its own.
         episodes: Played so far.
         round: Rounds done.
     """
@@ -52,35 +54,41 @@ class Agent:
     objective: Objective
     random: RandomStreams
     law: Law
+    given: GivenWorld | None = None
     episodes: list[Episode] = field(factory=list)
     round: int = 0
-    world: Ensemble = field(init=False)
+    world: Ensemble | MechanicalWorld = field(init=False)
     policy: Policy = field(init=False)
     value: Value = field(init=False)
     slow_value: Value = field(init=False)
-    _world_optimizer: torch.optim.Optimizer = field(init=False)
+    _fit: EnsembleFit | None = field(init=False, default=None)
     _optimizer: torch.optim.Optimizer = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         """Draw the initial weights."""
         s, size, space = self.settings, self.environment.observation_size, self.environment.action_space
-        self.world = Ensemble(
-            size, space.features, members=s.members, hidden=s.world_hidden, random=self.random
-        )
+        if self.given is None:
+            own = Ensemble(size, space.features, members=s.members, hidden=s.world_hidden, random=self.random)
+            self.world, self._fit = own, EnsembleFit(own, s, self.random)
+        else:
+            self.world = self.given.world
         self.policy = Policy(size, space, hidden=s.policy_hidden, random=self.random)
         self.value = Value(size, hidden=s.policy_hidden, random=self.random)
         self.slow_value = Value(size, hidden=s.policy_hidden, random=self.random).requires_grad_(False)
-        self._world_optimizer = torch.optim.AdamW(self.world.parameters(), s.fit_rate, weight_decay=1e-4)
         learners = [{"params": list(module.parameters())} for module in (self.policy, self.value)]
         self._optimizer = torch.optim.Adam(learners, s.rate)
 
     @property
     def transitions(self) -> int:
-        """Steps taken in the environment so far."""
+        """Steps of the environment that it learned from so far, those of a given world's data among them."""
+        if self.given is not None:
+            return self.given.data.transitions
         return sum(len(episode.actions) for episode in self.episodes)
 
     def trajectories(self) -> Trajectories:
         """Return everything seen."""
+        if self.given is not None:
+            return self.given.data
         return Trajectories.of(
             self.episodes,
             action_space=self.environment.action_space,
@@ -90,18 +98,22 @@ class Agent:
         )
 
     def advance(self, progress: Progress) -> dict[str, float]:
-        """Do one round and return its figures: losses, and the mean return of its episodes.
+        """Do one round and return its figures: losses, and the mean return of its episodes where it played.
 
         Raises:
             InstrumentFailed: The environment raised, or a loss is not finite.
         """
-        played = self._play()
-        figures = {"played_return": float(np.mean([float(e.rewards.sum()) for e in played]))}
-        if self.settings.improvement == "imagination":
-            figures["world"] = self._fit(progress)
-            figures |= self._improve(progress)
+        if self._fit is None:
+            figures = self._improve(progress)
         else:
-            figures |= self._learn(played, first=len(self.episodes) - len(played))
+            played = self._play()
+            figures = {"played_return": float(np.mean([float(e.rewards.sum()) for e in played]))}
+            if self.settings.improvement == "imagination":
+                data = transitions_of(self.trajectories())
+                figures["world"] = self._fit.advance(data, self.round, progress)
+                figures |= self._improve(progress)
+            else:
+                figures |= self._learn(self._fit.world, played)
         self.round += 1
         return figures
 
@@ -130,7 +142,7 @@ class Agent:
 
         @torch.no_grad()
         def act(observation: np.ndarray, step: int) -> np.ndarray:
-            z = self.world.point(torch.from_numpy(observation)[None])
+            z = self._sight(observation)
             did = self.policy(z, noise[step : step + 1], uniform[step : step + 1])
             return self.environment.action_space.decode(did.features[0].numpy())
 
@@ -141,10 +153,14 @@ class Agent:
         noise = torch.from_numpy(draws.standard_normal((limit, self.policy.latent))).float()
         return noise, torch.from_numpy(draws.random(limit)).float()
 
+    def _sight(self, observation: np.ndarray) -> torch.Tensor:
+        """Return where the policy sees an observation `[O]`, `[1, D]`."""
+        return self.world.sight(torch.from_numpy(observation)[None])
+
     def act(self, observation: np.ndarray, step: int = 0) -> np.ndarray:
         """Return the action of the mean force at an observation."""
         with torch.no_grad():
-            z = self.world.point(torch.from_numpy(observation)[None])
+            z = self._sight(observation)
             return self.environment.action_space.decode(self.policy.mean_action(z)[0].numpy())
 
     def returns(
@@ -166,23 +182,6 @@ class Agent:
 
     # Learning
 
-    def _fit(self, progress: Progress) -> float:
-        s = self.settings
-        data = transitions_of(self.trajectories())
-        self.world.normalise(data)
-        count, total = len(data.reward), 0.0
-        generator = self.random.generator("fit", self.round)
-        for step in range(s.fit_steps):
-            rows = torch.from_numpy(generator.integers(count, size=(s.members, s.fit_batch)))
-            loss = self.world.loss(Transitions(*(part[rows] for part in data)))
-            share = (1 + math.cos(math.pi * step / s.fit_steps)) / 2
-            self._descend(self._world_optimizer, loss, s.fit_rate * (0.1 + 0.9 * share))
-            if step >= 0.9 * s.fit_steps:
-                total += float(loss.detach())
-            if step % 200 == 0:
-                progress("fitting the world", done=step, total=s.fit_steps, loss=float(loss.detach()))
-        return self._finite("world", total / (s.fit_steps - math.ceil(0.9 * s.fit_steps)))
-
     def _improve(self, progress: Progress) -> dict[str, float]:
         s = self.settings
         data = transitions_of(self.trajectories())
@@ -195,45 +194,51 @@ class Agent:
         figures: dict[str, float] = {}
         for step in range(s.improve_steps):
             picked = torch.from_numpy(rows.integers(len(data.reward), size=s.improve_batch))
-            path = imagine(self.world, self.policy, data.observation[picked], s.horizon, noise)
+            begin = self.world.begin(data.observation[picked])
+            path = imagine(self.world, self.policy, begin, s.horizon, noise)
             outputs = imagined_outputs(
                 path, self.value, self.slow_value, unit=unit, discount=s.discount, trace=s.trace
             )
             value = self.objective({POLICY_SLOT: outputs})
-            self._descend(self._optimizer, value.total, s.rate)
+            descend(self._optimizer, value.total, rate=s.rate, clip=s.clip)
             self._follow()
             if step % 50 == 0 or step == s.improve_steps - 1:
-                figures = {name: self._finite(name, float(t.detach())) for name, t in value.terms.items()}
-                progress("improving", done=step, total=s.improve_steps, **_spelled(figures))
-        self.world.requires_grad_(True)
+                figures = self._figures(value.terms)
+                spelled = {name.replace("-", "_"): figure for name, figure in figures.items()}
+                progress("improving", done=step, total=s.improve_steps, **spelled)
+        self.world.requires_grad_(self.given is None)
         return figures
 
     def _unit(self, data: Transitions) -> float:
         """Return what a value of 1 is worth: a tenth of the discounted horizon of typical rewards."""
         return float(data.reward.square().mean().sqrt().clamp_min(1e-3)) / (1 - self.settings.discount) / 10
 
-    def _learn(self, played: list[Episode], first: int) -> dict[str, float]:
+    def _learn(self, world: Ensemble, played: list[Episode]) -> dict[str, float]:
         """Take one step by what the policy played itself; a blind round only fixes where points lie."""
         s = self.settings
         if self.round < s.blind_rounds:
-            self.world.normalise(transitions_of(self.trajectories()))
+            world.normalise(transitions_of(self.trajectories()))
             return {}
+        first = len(self.episodes) - len(played)
         data = self.trajectories().take(np.arange(first, first + len(played)))
         limit = self.environment.time_limit
         drawn = [self._noise(limit, self.random.generator("acting", first + n)) for n in range(len(played))]
-        z = self.world.point(torch.from_numpy(data.observations)).transpose(0, 1)
+        z = world.sight(torch.from_numpy(data.observations)).transpose(0, 1)
         unit = self._unit(transitions_of(data))
         outputs = played_outputs(
             self.policy, self.value, z, data, drawn, unit=unit, discount=s.discount, trace=s.trace
         )
         value = self.objective({POLICY_SLOT: outputs})
-        self._descend(self._optimizer, value.total, s.rate)
+        descend(self._optimizer, value.total, rate=s.rate, clip=s.clip)
         # The value follows the same returns for more steps; the policy they speak of is gone after one.
         term = "policy-baseline"
         for _ in range(1, s.improve_steps if term in self.objective.active else 1):
             fitted = evolve(outputs, values=self.value(z[:-1]))
-            self._descend(self._optimizer, self.objective.terms[term].function(fitted), s.rate)
-        return {name: self._finite(name, float(part.detach())) for name, part in value.terms.items()}
+            descend(self._optimizer, self.objective.terms[term].function(fitted), rate=s.rate, clip=s.clip)
+        return self._figures(value.terms)
+
+    def _figures(self, terms: Mapping[str, torch.Tensor]) -> dict[str, float]:
+        return {name: finite(name, float(part.detach()), self.round) for name, part in terms.items()}
 
     def _follow(self) -> None:
         """Let the slow value follow."""
@@ -241,14 +246,6 @@ class Agent:
         with torch.no_grad():
             for slow, live in zip(self.slow_value.parameters(), self.value.parameters(), strict=True):
                 slow.lerp_(live, 1 - lag)
-
-    def _descend(self, optimizer: torch.optim.Optimizer, loss: torch.Tensor, rate: float) -> None:
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call] # torch's own
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-            torch.nn.utils.clip_grad_norm_(group["params"], self.settings.clip)
-        optimizer.step()
 
     # Keeping
 
@@ -260,9 +257,7 @@ class Agent:
             for key, value in module.state_dict().items()
         }
         for name, optimizer in self._optimizers().items():
-            for number, parameter in enumerate(p for g in optimizer.param_groups for p in g["params"]):
-                for key, value in optimizer.state.get(parameter, {}).items():
-                    tensors[f"{name}.{number}.{key}"] = value
+            tensors |= {f"{name}.{key}": value for key, value in optimizer_tensors(optimizer).items()}
         for number, episode in enumerate(self.episodes):
             ends = np.array([episode.terminated, episode.truncated])
             for key in ("observations", "actions", "rewards"):
@@ -275,10 +270,7 @@ class Agent:
         for name, module in self._modules().items():
             module.load_state_dict(_under(tensors, f"{name}."))
         for name, optimizer in self._optimizers().items():
-            for number, parameter in enumerate(p for g in optimizer.param_groups for p in g["params"]):
-                kept = _under(tensors, f"{name}.{number}.")
-                if kept:
-                    optimizer.state[parameter] = {key: value.clone() for key, value in kept.items()}
+            restore_optimizer(optimizer, _under(tensors, f"{name}."))
         self.episodes = []
         while kept := _under(tensors, f"episode.{len(self.episodes)}."):
             observations, actions, rewards = (
@@ -289,29 +281,14 @@ class Agent:
         self.round = done
 
     def _modules(self) -> dict[str, torch.nn.Module]:
-        return {
-            "world": self.world,
-            "policy": self.policy,
-            "value": self.value,
-            "slow_value": self.slow_value,
-        }
+        """Return what learns; a given world does not."""
+        own = {"policy": self.policy, "value": self.value, "slow_value": self.slow_value}
+        return own if self.given is not None else {"world": self.world, **own}
 
     def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        return {"world_optimizer": self._world_optimizer, "optimizer": self._optimizer}
-
-    def _finite(self, name: str, value: float) -> float:
-        if not math.isfinite(value):
-            raise InstrumentFailed(
-                f"the loss {name} is {value} in round {self.round + 1}",
-                where=f"loss.{name}",
-                fix="lower the learning rate, or shorten the horizon; the checkpoint before it is kept",
-            )
-        return value
+        own = {"optimizer": self._optimizer}
+        return own if self._fit is None else {"world_optimizer": self._fit.optimizer, **own}
 
 
 def _under(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
     return {n.removeprefix(prefix): tensor for n, tensor in tensors.items() if n.startswith(prefix)}
-
-
-def _spelled(figures: Mapping[str, Any]) -> dict[str, float]:
-    return {name.replace("-", "_"): value for name, value in figures.items()}

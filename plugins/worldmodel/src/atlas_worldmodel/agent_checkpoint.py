@@ -14,8 +14,10 @@ from attrs import frozen
 from atlas.errors import BadInput
 from atlas.randomness import RandomStreams
 from atlas_worldmodel.ensemble import Ensemble
+from atlas_worldmodel.mechanical_world import MechanicalWorld
 from atlas_worldmodel.policy import Policy
 from atlas_worldmodel.spaces import decode_space, encode_space
+from atlas_worldmodel.world_state import world_of
 
 if TYPE_CHECKING:
     from atlas_worldmodel.agent import Agent
@@ -31,18 +33,19 @@ class Actor:
 
     Attributes:
         policy: Its policy.
-        world: Its world models, which also say where an observation lies in the ball.
+        world: What it imagined through, which also says where an observation lies in the ball.
         facts: What the file says of its making.
     """
 
     policy: Policy
-    world: Ensemble
+    world: Ensemble | MechanicalWorld
     facts: Mapping[str, Any]
 
     def __call__(self, observation: np.ndarray, step: int = 0) -> np.ndarray:
         """Return the action of the mean force at an observation `[O]`, `[A]`, in the environment's units."""
         with torch.no_grad():
-            z = self.world.point(torch.from_numpy(np.asarray(observation, np.float32))[None])
+            seen = torch.from_numpy(np.asarray(observation, np.float32))[None]
+            z = self.world.sight(seen)
             return self.policy.space.decode(self.policy.mean_action(z)[0].numpy())
 
 
@@ -61,18 +64,21 @@ def read_agent(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
 
 
 def encode_actor(agent: Agent) -> bytes:
-    """Return the file of a trained agent: policy and world models, without what only training needs."""
-    tensors = {name: value for name, value in agent.state().items() if name.startswith(("world.", "policy."))}
+    """Return the file of a trained agent: policy and world, without what only training needs."""
+    modules = {"world": agent.world, "policy": agent.policy}
+    tensors = {f"{n}.{key}": t.detach() for n, m in modules.items() for key, t in m.state_dict().items()}
     facts = {
         "environment": agent.environment.name,
         "action_space": encode_space(agent.environment.action_space),
         "observation_size": agent.environment.observation_size,
         "transitions": agent.transitions,
-        "members": agent.settings.members,
-        "world_hidden": agent.settings.world_hidden,
         "policy_hidden": agent.settings.policy_hidden,
         "seed": agent.random.seed,
     }
+    if agent.given is not None:
+        facts["mechanical"] = agent.given.world.facts
+    else:
+        facts |= {"members": agent.settings.members, "world_hidden": agent.settings.world_hidden}
     return encode_agent(tensors, facts)
 
 
@@ -91,9 +97,14 @@ def load_actor(path: Path) -> Actor:
         )
     space, streams = decode_space(facts["action_space"], str(path)), RandomStreams(0)
     size = facts["observation_size"]
-    world = Ensemble(
-        size, space.features, members=facts["members"], hidden=facts["world_hidden"], random=streams
-    )
+    world: Ensemble | MechanicalWorld
+    if "mechanical" in facts:
+        own = facts["mechanical"]
+        world = MechanicalWorld(world_of(tensors, own, where=str(path), prefix="world.model."), own)
+    else:
+        world = Ensemble(
+            size, space.features, members=facts["members"], hidden=facts["world_hidden"], random=streams
+        )
     policy = Policy(size, space, hidden=facts["policy_hidden"], random=streams)
     for prefix, module in (("world.", world), ("policy.", policy)):
         own = {n.removeprefix(prefix): tensor for n, tensor in tensors.items() if n.startswith(prefix)}

@@ -21,6 +21,7 @@ from atlas_worldmodel.agent_settings import AgentSettings
 from atlas_worldmodel.collect_instrument import mean_quantity
 from atlas_worldmodel.collection import Law, draw_actions, planned, play
 from atlas_worldmodel.environments import Environment, open_environment
+from atlas_worldmodel.mechanical_world import GivenWorld, given_world
 from atlas_worldmodel.policy_terms import POLICY_TERMS
 
 __all__ = ["agent_of", "objective_of", "run"]
@@ -67,15 +68,18 @@ def run(context: StepContext) -> None:
     starts = _starts(params["evaluation"], context.random)
     for state in starts.states or ():
         environment.reset(0, state)  # refuses one that does not fit before anything is trained
+    given = given_world(context, environment) if params["world"] == "mechanical" else None
     context.fact("environment", f"{environment.source}, {environment.name}")
     context.fact("torch", torch.__version__)
     context.fact("start.seeds", " ".join(str(seed) for seed in starts.seeds))
+    if given is not None:
+        context.fact("trajectories", given.data.digest)
     returns: list[dict[str, Any]] = []
     learning: list[dict[str, Any]] = []
     last: list[float] = []
     for number in range(params["repetitions"]):
         random = RandomStreams(derive_seed(context.random.seed, f"agent {number}"))
-        kept = _trained(context, environment, starts, random, number)
+        kept = _trained(context, agent_of(params, environment, random, given), starts, number)
         returns += kept.returns
         learning += kept.learning
         final = [row["return"] for row in kept.returns if row["round"] == params["rounds"]]
@@ -89,14 +93,31 @@ def run(context: StepContext) -> None:
     context.record(mean_quantity("blind_return", _blind(context, environment, starts), "starts"))
 
 
-def agent_of(params: Mapping[str, Any], environment: Environment, random: RandomStreams) -> Agent:
+def agent_of(
+    params: Mapping[str, Any],
+    environment: Environment,
+    random: RandomStreams,
+    given: GivenWorld | None = None,
+) -> Agent:
     """Return an agent before its first round, from the instrument's parameters.
+
+    Args:
+        params: Of the instrument.
+        environment: Where it acts.
+        random: Of everything that is drawn.
+        given: A world that was learned before; None for one of its own.
 
     Raises:
         BadInput: Parameters do not fit each other.
     """
     settings = AgentSettings(improvement=params["improvement"], **params["learning"])
-    if settings.improve_batch % settings.members:
+    if given is not None and settings.improvement == "reinforce":
+        raise BadInput(
+            "REINFORCE learns from what its policy plays, and with a given world nothing is played",
+            where="world",
+            fix="set `improvement: imagination`, or `world: ensemble`",
+        )
+    if given is None and settings.improve_batch % settings.members:
         raise BadInput(
             f"{settings.improve_batch} paths cannot be shared by {settings.members} members",
             where="learning.improve_batch",
@@ -108,7 +129,7 @@ def agent_of(params: Mapping[str, Any], environment: Environment, random: Random
             where="learning.blind_rounds",
         )
     objective = objective_of(params["improvement"], params["loss"])
-    return Agent(environment, settings, objective, random, Law(**params["law"]))
+    return Agent(environment, settings, objective, random, Law(**params["law"]), given)
 
 
 def objective_of(improvement: str, weights: Mapping[str, float]) -> Objective:
@@ -135,13 +156,10 @@ def _starts(params: Mapping[str, Any], random: RandomStreams) -> _Starts:
     return _Starts(tuple(int(seed) for seed in seeds))
 
 
-def _trained(
-    context: StepContext, environment: Environment, starts: _Starts, random: RandomStreams, number: int
-) -> _Kept:
+def _trained(context: StepContext, agent: Agent, starts: _Starts, number: int) -> _Kept:
     """Train one agent, from its kept state where there is one, and keep its final weights."""
     params = context.params
-    agent = agent_of(params, environment, random)
-    identity = json.dumps({"params": dict(params), "seed": random.seed, "torch": torch.__version__})
+    identity = json.dumps({"params": dict(params), "seed": agent.random.seed, "torch": torch.__version__})
     kept = _resume(agent, _Kept(context.keep / f"agent{number}.safetensors", identity))
     rounds, every = params["rounds"], params["evaluation"]["every"]
 

@@ -33,25 +33,38 @@ def step_figures(view: RunView, step: str) -> Iterator[Figure]:
     agents = len({row["repetition"] for row in tables["returns"]})
     starts = len({row["start"] for row in tables["returns"]})
     error = "" if final["uncertainty"] is None else f" ± {final['uncertainty']:.2g}"
+    steps = {row["environment_steps"] for row in tables["returns"]}
+    against = "steps of the environment that were learned from"
+    if _axis(tables["returns"]) == "round":
+        against = f"rounds of imagination, through a world learned from {min(steps)} steps of the environment"
     caption = (
-        f"Return of the mean force from {starts} fixed starts, against steps of the environment that were "
-        f"learned from: each start pale, each agent's mean in colour ({agents}). At the end "
-        f"{final['value']:.4g}{error} ({final['note']}); dashed, actions drawn blind, {blind['value']:.4g}."
+        f"Return of the mean force from {starts} fixed starts, against {against}: each start pale, each "
+        f"agent's mean in colour ({agents}). At the end {final['value']:.4g}{error} ({final['note']}); "
+        f"dashed, actions drawn blind, {blind['value']:.4g}."
     )
 
     def figure(name: str, text: str, draw: Callable[..., bytes]) -> Figure:
         return Figure(name, text, lambda form: draw(kind=form))
 
     yield figure("returns", caption, partial(draw_returns, tables["returns"], blind["value"]))
-    caption = (
-        "Loss terms before their weight at the end of each round, one line an agent; beside them the squared "
-        "error of the world models, in units of the data's spread, and the return of the round's episodes."
-    )
+    caption = "Loss terms before their weight at the end of each round, one line an agent"
+    if any(row["figure"] == "played_return" for row in tables["learning"]):
+        caption += (
+            "; beside them the squared error of the world models, in units of the data's spread, and the "
+            "return of the round's episodes"
+        )
+    caption += "."
     yield figure("losses", caption, partial(draw_losses, tables["learning"]))
 
 
+def _axis(rows: Sequence[Row]) -> str:
+    """Return the column that says how far an agent is: steps of the environment, unless rounds take none."""
+    rounds, steps = ({row[name] for row in rows} for name in ("round", "environment_steps"))
+    return "round" if len(rounds) > 1 == len(steps) else "environment_steps"
+
+
 def draw_returns(rows: Sequence[Row], blind: float, *, kind: str = "svg") -> bytes:
-    """Draw returns against steps of the environment.
+    """Draw returns against steps of the environment, or rounds where these take none.
 
     Args:
         rows: Of the table `returns`.
@@ -59,16 +72,18 @@ def draw_returns(rows: Sequence[Row], blind: float, *, kind: str = "svg") -> byt
         kind: `svg` or `png`.
     """
     from matplotlib.figure import Figure as Drawing
+    from matplotlib.ticker import MaxNLocator
 
     agents = sorted({row["repetition"] for row in rows})
+    axis = _axis(rows)
     with style():
         drawing = Drawing(figsize=(6.2, 3.4), layout="constrained")
         axes = drawing.subplots()
         for agent in agents:
             own = [row for row in rows if row["repetition"] == agent]
-            steps = sorted({row["environment_steps"] for row in own})
+            steps = sorted({row[axis] for row in own})
             axes.plot(
-                [row["environment_steps"] for row in own],
+                [row[axis] for row in own],
                 [row["return"] for row in own],
                 linestyle="none",
                 marker=".",
@@ -77,7 +92,7 @@ def draw_returns(rows: Sequence[Row], blind: float, *, kind: str = "svg") -> byt
             )
             means = []
             for step in steps:
-                found = [row["return"] for row in own if row["environment_steps"] == step]
+                found = [row["return"] for row in own if row[axis] == step]
                 means.append(sum(found) / len(found))
             colour = PALETTE[agent % len(PALETTE)]
             axes.plot(steps, means, color=colour, linewidth=1.3, marker="o", markersize=3.5)
@@ -85,7 +100,9 @@ def draw_returns(rows: Sequence[Row], blind: float, *, kind: str = "svg") -> byt
         axes.annotate(
             "blind", (1, blind), xycoords=("axes fraction", "data"), ha="right", va="bottom", color=INK
         )
-        axes.set(xlabel="steps of the environment", ylabel="return", xlim=(0, None))
+        label = "round of imagination" if axis == "round" else "steps of the environment"
+        axes.set(xlabel=label, ylabel="return", xlim=(0, None))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         return encode(drawing, kind)
 
 

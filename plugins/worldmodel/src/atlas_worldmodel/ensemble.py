@@ -4,8 +4,7 @@ Each member maps a normalised observation and an action to the change of the obs
 whether the episode goes on, and is fitted to its own draws of the data. An imagined path stays with one
 member, so that where they disagree a policy meets several worlds and cannot live on the mistakes of one
 (Chua et al. 2018, "Deep reinforcement learning in a handful of trials using probabilistic dynamics models").
-The latent point of an observation is the exponential at the origin of its normalised numbers, shrunk so that
-the average one lies at about radius 1.
+A policy sees an observation where `policy.points_of` puts it.
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from atlas_topoencoder.geometry import expmap0
 from torch import nn
 from torch.nn import functional
 
 from atlas.randomness import RandomStreams
 from atlas_worldmodel.imagination import WorldStep
+from atlas_worldmodel.policy import points_of
 from atlas_worldmodel.trajectories import Trajectories
 
 __all__ = ["Ensemble", "Transitions", "transitions_of"]
@@ -124,10 +123,17 @@ class Ensemble(nn.Module):
         error = (out[..., :size] - change).square().mean() + (out[..., size] - reward).square().mean()
         return error + functional.binary_cross_entropy_with_logits(out[..., size + 1] + 4, data.goes_on)
 
+    def begin(self, observation: torch.Tensor) -> torch.Tensor:
+        """Return observations `[..., O]` themselves, which are the states here."""
+        return observation
+
+    def sight(self, observation: torch.Tensor) -> torch.Tensor:
+        """Return where a policy sees observations `[..., O]`."""
+        return points_of(observation, self.mean, self.scale)
+
     def point(self, state: torch.Tensor) -> torch.Tensor:
-        """Return the latent points of observations `[..., O]`."""
-        shrink = 2 * math.sqrt(state.shape[-1])
-        return expmap0((state - self.mean) / self.scale / shrink)
+        """Return where a policy sees the states."""
+        return self.sight(state)
 
     def step(self, state: torch.Tensor, action: torch.Tensor) -> WorldStep:
         """Act on observations `[B, O]`; the first B / K paths belong to the first member, and so on."""

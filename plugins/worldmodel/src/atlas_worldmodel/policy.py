@@ -12,14 +12,14 @@ import math
 from typing import NamedTuple
 
 import torch
-from atlas_topoencoder.geometry import gyration, logmap0
+from atlas_topoencoder.geometry import expmap0, gyration, logmap0
 from torch import nn
 from torch.nn import functional
 
 from atlas.randomness import RandomStreams
 from atlas_worldmodel.spaces import ActionSpace, Discrete
 
-__all__ = ["Acted", "ForceLaw", "Policy", "Value", "zeno_divergence"]
+__all__ = ["Acted", "ForceLaw", "Policy", "Value", "points_of", "zeno_divergence"]
 
 _WIDTHS = (-5.0, 1.0)
 """Least and greatest logarithm of a law's width."""
@@ -156,6 +156,14 @@ class Value(nn.Module):
         """Return the value of points `[..., D]`, `[...]`."""
         value: torch.Tensor = self.body(coordinates(z)).squeeze(-1)
         return value
+
+
+def points_of(observation: torch.Tensor, mean: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """Return where observations `[..., O]` are seen, `[..., O]` in the ball: normalised and shrunk.
+
+    Shrunk so that the average one lies at about radius 1; `coordinates` is the inverse.
+    """
+    return expmap0((observation - mean) / scale / (2 * math.sqrt(observation.shape[-1])))
 
 
 def coordinates(z: torch.Tensor) -> torch.Tensor:

@@ -81,7 +81,7 @@ class Trajectories:
             self.action_space.outside(self.actions) & self.mask[..., None],
             f"is not in {self.action_space}",
         )
-        after, unseen = ~self.mask, ~self._seen
+        after, unseen = ~self.mask, ~self.seen
         for name, where in (("actions", after), ("rewards", after), ("observations", unseen)):
             values = getattr(self, name)
             where = where.reshape(*where.shape, *[1] * (values.ndim - 2))
@@ -205,7 +205,8 @@ class Trajectories:
         return within
 
     @property
-    def _seen(self) -> np.ndarray:
+    def seen(self) -> np.ndarray:
+        """Whether each observation is one, `[N, T + 1]` bool; False where a trajectory is filled up."""
         return np.pad(self.mask, ((0, 0), (1, 0)), constant_values=True)
 
     def action_features(self) -> np.ndarray:

@@ -135,7 +135,7 @@ def _quantity(error: Error) -> Quantity:
         f"open_loop_{error.horizon}",
         error.mean,
         error.standard_error,
-        UncertaintyKind.STANDARD_ERROR,
+        UncertaintyKind.UNCERTIFIED if error.standard_error is None else UncertaintyKind.STANDARD_ERROR,
         num_samples=error.windows,
         note=f"error over held-out trajectories, of one training; a start 1e-3 off grows to {error.off:.2g}",
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -22,7 +21,7 @@ class Error:
     Attributes:
         horizon: Steps ahead.
         mean: Root of the mean square over windows and numbers, nRMSE.
-        standard_error: Of `mean`, by the jackknife over trajectories.
+        standard_error: Of `mean`, by the jackknife over trajectories; None where there is only one.
         median: Of the windows' own.
         off: nRMSE of the model against itself from states 1e-3 of the scatter off: what that error of
             measurement grows to, by the model's own dynamics.
@@ -33,7 +32,7 @@ class Error:
 
     horizon: int
     mean: float
-    standard_error: float
+    standard_error: float | None
     median: float
     off: float
     still: float
@@ -98,10 +97,10 @@ def _noise(first: torch.Tensor, scatter: torch.Tensor, generator: torch.Generato
     return 1e-3 * scatter * torch.randn(first.shape, generator=generator)
 
 
-def _jackknife(square: torch.Tensor, rows: torch.Tensor, count: int) -> float:
+def _jackknife(square: torch.Tensor, rows: torch.Tensor, count: int) -> float | None:
     """Return the standard error of the root of the mean, leaving out one trajectory at a time."""
     if count < 2:
-        return math.inf
+        return None
     sums = torch.zeros(count, dtype=torch.float64).index_add_(0, rows, square.double())
     sizes = torch.zeros(count, dtype=torch.float64).index_add_(0, rows, torch.ones(len(rows)).double())
     without = ((sums.sum() - sums) / (sizes.sum() - sizes)).sqrt()

@@ -30,7 +30,7 @@ def step_figures(view: RunView, step: str) -> Iterator[Figure]:
         return Figure(name, text, lambda form: draw(kind=form))
 
     said = "; ".join(
-        f"{row['nrmse']:.2g} ± {row['standard_error']:.1g} after {row['horizon']}"
+        f"{row['nrmse']:.2g}{_error(row['standard_error'])} after {row['horizon']}"
         for row in tables["open-loop"]
     )
     caption = (
@@ -51,6 +51,10 @@ def step_figures(view: RunView, step: str) -> Iterator[Figure]:
         f"{last['mean']:.2g}."
     )
     yield figure("energy", caption, partial(draw_energy, tables["energy"]))
+
+
+def _error(value: float | None) -> str:
+    return "" if value is None else f" ± {value:.1g}"
 
 
 def draw_errors(rows: Sequence[Row], *, kind: str = "svg") -> bytes:

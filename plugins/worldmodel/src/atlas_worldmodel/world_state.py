@@ -15,7 +15,10 @@ from atlas_worldmodel.fields import FieldSizes
 from atlas_worldmodel.model import WorldModel
 from atlas_worldmodel.observation_chart import ObservationChart, coordinates_of
 
-__all__ = ["encode_world", "load_world", "read_world"]
+__all__ = ["WORLD_FILE", "encode_world", "load_world", "read_world", "world_of"]
+
+WORLD_FILE = "world.safetensors"
+"""What a step `worldmodel` leaves."""
 
 _FORMAT = "atlas-world-1"
 
@@ -40,10 +43,26 @@ def load_world(path: Path) -> WorldModel:
     Raises:
         BadInput: See `read_world`; or it is the state of an unfinished training.
     """
-    tensors, facts = read_world(path)
+    return world_of(*read_world(path), where=str(path))
+
+
+def world_of(
+    tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any], *, where: str, prefix: str = "model."
+) -> WorldModel:
+    """Return the model of a file's tensors and plain values.
+
+    Args:
+        tensors: By name, the model's below the prefix.
+        facts: Of the file.
+        where: The file, for messages.
+        prefix: Of the model's tensors.
+
+    Raises:
+        BadInput: They are the state of an unfinished training.
+    """
     if "coordinates" not in facts:
-        raise BadInput("the file holds the state of a training that has not ended", where=str(path))
-    own = {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
+        raise BadInput("the file holds the state of a training that has not ended", where=where)
+    own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     size = sum(len(entry) for entry in facts["coordinates"])
     chart = ObservationChart(coordinates_of(facts["coordinates"], size), torch.zeros(1, 2, size))
     dimension = chart.dimension
