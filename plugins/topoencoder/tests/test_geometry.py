@@ -188,3 +188,16 @@ def test_closed_gradients_are_the_same_with_a_graph_where_a_complement_comes_fro
     (plain,) = torch.autograd.grad(loss, v, retain_graph=True)
     (graphed,) = torch.autograd.grad(loss, v, create_graph=True)
     assert torch.allclose(graphed, plain, rtol=1e-12)
+
+
+def test_half_a_distance_is_the_area_sine_of_the_root_and_has_two_derivatives() -> None:
+    chords = torch.logspace(-12, 8, 60, dtype=torch.float64)
+    exact = chords.sqrt().asinh()
+    assert torch.allclose(points.half_distance(chords), exact, rtol=1e-15, atol=0)
+    assert torch.allclose(points.half_distance(chords.float()).double(), exact, rtol=3e-7, atol=0)
+    some = torch.tensor([0.01, 0.3, 2.0, 50.0], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(points.half_distance, some)
+    assert torch.autograd.gradgradcheck(points.half_distance, some)
+    low = torch.tensor([0.25, 1.0], dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(points.half_distance(low, 0.5).sum(), low)
+    assert slope[0] == 0 and slope[1] > 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from atlas_topoencoder import spectral
 from atlas_topoencoder.architecture import Architecture
 from atlas_topoencoder.classifier import InvariantChartClassifier
 from atlas_topoencoder.extractors import make_extractor
@@ -242,6 +243,47 @@ def test_codes_alone_decode_to_the_code_in_its_chart() -> None:
     point = mobius_add(encoding.centers[chart], encoding.codebook[chart, code])
     wanted = model.decode(point).reconstruction
     assert torch.allclose(model.decode_codes(chart, code).reconstruction, wanted, atol=ROUNDING)
+
+
+def test_gate_and_blend_in_one_are_the_gate_and_then_the_blend() -> None:
+    gate = NormGatedGELU(16).double()
+    rng = torch.Generator().manual_seed(3)
+    x = torch.randn(3, 4, 16, generator=rng, dtype=torch.float64, requires_grad=True)
+    weights = torch.rand(3, 4, generator=rng, dtype=torch.float64, requires_grad=True)
+    bias = torch.randn(2, generator=rng, dtype=torch.float64, requires_grad=True)
+
+    def blended(x: torch.Tensor, weights: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        return functional_call(_Blending(gate), {"gate.bias": bias}, (x, weights))
+
+    apart = (functional_call(gate, {"bias": bias}, (x,)) * weights[..., None]).sum(1)
+    assert torch.allclose(blended(x, weights, bias), apart, rtol=1e-14)
+    assert torch.autograd.gradcheck(blended, (x, weights, bias))
+    assert torch.autograd.gradgradcheck(blended, (x, weights, bias))
+
+
+class _Blending(torch.nn.Module):
+    def __init__(self, gate: NormGatedGELU) -> None:
+        super().__init__()
+        self.gate = gate
+
+    def forward(self, x: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        return self.gate.blended(x, weights)
+
+
+def test_portions_of_a_batch_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = NormGatedGELU(16).double()
+    rng = torch.Generator().manual_seed(4)
+    given = [torch.randn(size, generator=rng, dtype=torch.float64) for size in ((7, 4, 16), (7, 4), (7, 16))]
+    x, weights, direction = (one.requires_grad_() for one in given)
+
+    def measured() -> tuple[torch.Tensor, ...]:
+        out = gate.blended(x, weights)
+        return out, *torch.autograd.grad(out, (x, weights, gate.bias), direction)
+
+    whole = measured()
+    monkeypatch.setattr(spectral, "_CACHED", 3 * 4 * 16)  # three portions, the last of one example
+    for one, other in zip(measured(), whole, strict=True):
+        assert torch.allclose(one, other, rtol=1e-13)
 
 
 def test_the_gate_is_differentiable_twice_and_never_lengthens() -> None:

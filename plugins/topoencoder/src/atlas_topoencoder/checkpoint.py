@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Checkpoint", "encode_checkpoint", "load_checkpoint", "read_checkpoint", "restore_tensors"]
 
-_FORMAT = "atlas-topoencoder-1"
+_FORMAT = "atlas-topoencoder-2"
 
 
 @frozen(eq=False)

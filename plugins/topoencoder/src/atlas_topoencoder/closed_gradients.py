@@ -1,4 +1,4 @@
-"""Gradients in closed form of the two operations that a TopoEncoder repeats most.
+"""Gradients in closed form of the operations that a TopoEncoder repeats most.
 
 Each takes about half the operations that autograd takes for it. Under `create_graph` the operation is
 differentiated by autograd instead, so that second derivatives, which a curvature needs, are autograd's own.
@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["Exp0", "MobiusSum"]
+__all__ = ["Exp0", "HalfDistance", "MobiusSum"]
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 
@@ -59,6 +59,37 @@ class Exp0(torch.autograd.Function):
         along = (v * by_z).sum(-1, keepdim=True) * ((complement - ratio) / sq)
         along = torch.addcmul(along, ratio * complement, by_complement, value=-2)
         return torch.addcmul(ratio * by_z, v, along)
+
+
+def _half_distance(chord: torch.Tensor, least: float) -> torch.Tensor:
+    return chord.clamp_min(least).sqrt().asinh()
+
+
+class HalfDistance(torch.autograd.Function):
+    """`asinh(sqrt u)` as `log1p(s + u / (1 + sqrt(1 + u)))`, `s = sqrt u`, whose parts are vectorised."""
+
+    @staticmethod
+    def forward(ctx: Any, chord: torch.Tensor, least: float) -> torch.Tensor:
+        """Return half the distance."""
+        u = chord.clamp_min(least)
+        root, other = u.sqrt(), (1 + u).sqrt()
+        ctx.least = least
+        ctx.save_for_backward(chord, root, other)
+        return torch.addcdiv(root, u, 1 + other).log1p()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, None]:
+        """Return the gradient of the chord."""
+        chord, root, other = ctx.saved_tensors
+        (gradient,) = gradients
+        if torch.is_grad_enabled():
+            named = chord.view_as(chord)
+            (found,) = torch.autograd.grad(
+                _half_distance(named, ctx.least), named, gradient, create_graph=True
+            )
+            return found, None
+        slope = gradient / (2 * root * other)
+        return slope.masked_fill(chord < ctx.least, 0.0), None
 
 
 def _mobius(sign: float, x: torch.Tensor, a: torch.Tensor, y: torch.Tensor, b: torch.Tensor) -> Pair:

@@ -57,8 +57,7 @@ class Decoder(nn.Module):
             routing: Routing = router(point(z_geo), centers)
             scores, probabilities, weights = routing.scores, routing.probabilities, routing.weights
         assert probabilities is not None
-        charts = self.gate(self.project(logmap0(z_geo)))
-        hidden = (weights.unsqueeze(1) @ charts).squeeze(1)
+        hidden = self.gate.blended(self.project(logmap0(z_geo)), weights)
         base = (self.render(hidden) + self.skip(hidden)).unflatten(1, self.shape)
         texture = None
         if z_tex is not None and self.texture is not None:

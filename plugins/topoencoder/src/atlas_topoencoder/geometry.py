@@ -94,7 +94,7 @@ def chord(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 def distance(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Return the distance of two points, `[...]`; its gradient is 0 where they coincide."""
-    return 2 * chord(x, y).clamp_min(points.SMALLEST_CHORD).sqrt().asinh()
+    return 2 * points.half_distance(chord(x, y))
 
 
 def sq_distance(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

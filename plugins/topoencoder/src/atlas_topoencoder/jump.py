@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from atlas_topoencoder.points import Point, exp0, minus, pairwise_chord, plus, point
+from atlas_topoencoder.points import Point, exp0, half_distance, minus, pairwise_chord, plus, point
 
 __all__ = ["FactorizedJumpOperator"]
 
@@ -62,5 +62,6 @@ class FactorizedJumpOperator(nn.Module):
             `[B, N_c, N_c]`, symmetric.
         """
         seen = minus(exp0(self.anchors_tangent), point(z))
-        shared = Point((seen.z.unsqueeze(-2) @ self.rotations().mT).squeeze(-2), seen.complement)
-        return 4 * pairwise_chord(shared, shared).clamp_min(_ROUNDING).sqrt().asinh().square()
+        turned = torch.bmm(seen.z.transpose(0, 1), self.rotations().mT).transpose(0, 1)
+        shared = Point(turned, seen.complement)
+        return (2 * half_distance(pairwise_chord(shared, shared), _ROUNDING)).square()

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
+from atlas_topoencoder.points import half_distance
+
 if TYPE_CHECKING:
     from atlas_topoencoder.companions import Companions
     from atlas_topoencoder.model import TopoEncoder
@@ -101,7 +103,7 @@ class Encoding(NamedTuple):
         """
         if self.metric_sq_distances is not None:
             return self.metric_sq_distances
-        return self.code_chords.clamp_min(1e-12).sqrt().asinh().square()
+        return half_distance(self.code_chords, 1e-12).square()
 
     def soft_codes(self, temperature: float) -> torch.Tensor:
         """Soft codes of each chart, the softmax of `-distance^2 / temperature`, `[B, N_c, K]`."""

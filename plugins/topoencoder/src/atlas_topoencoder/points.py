@@ -11,13 +11,14 @@ from typing import NamedTuple
 
 import torch
 
-from atlas_topoencoder.closed_gradients import Exp0, MobiusSum
+from atlas_topoencoder.closed_gradients import Exp0, HalfDistance, MobiusSum
 
 __all__ = [
     "SMALLEST_CHORD",
     "Point",
     "chord",
     "exp0",
+    "half_distance",
     "hyperboloid",
     "log0_difference",
     "minus",
@@ -58,12 +59,19 @@ def point(z: torch.Tensor) -> Point:
     return Point(z, (1 - square).to(z.dtype))
 
 
-def norm_of(v: torch.Tensor) -> torch.Tensor:
-    """Return `sqrt(|v|^2 + d)`, `[..., 1]`, with d a tenth of a rounding, differentiable twice at 0.
+def norm_of(v: torch.Tensor, dim: int = -1) -> torch.Tensor:
+    """Return `sqrt(|v|^2 + d)` over a dimension, which is kept, with d a tenth of a rounding.
 
-    Even functions of the norm, such as `tanh(n) / n`, change by less than a rounding.
+    It is differentiable twice at 0. Even functions of the norm, such as `tanh(n) / n`, change by less than a
+    rounding.
     """
-    return ((v * v).sum(-1, keepdim=True) + torch.finfo(v.dtype).eps / 10).sqrt()
+    return ((v * v).sum(dim, keepdim=True) + torch.finfo(v.dtype).eps / 10).sqrt()
+
+
+def half_distance(chord: torch.Tensor, least: float = SMALLEST_CHORD) -> torch.Tensor:
+    """Return `d / 2 = asinh(sqrt u)` of chords u; one below `least` counts as that, with gradient 0."""
+    found: torch.Tensor = HalfDistance.apply(chord, least)  # type: ignore[no-untyped-call] # torch's own
+    return found
 
 
 def exp0(v: torch.Tensor, max_radius: float | None = None) -> Point:
@@ -121,7 +129,7 @@ def pairwise_distance(x: Point, y: Point) -> torch.Tensor:
     """Return the distances of `[B, D]` to `[N, D]`, `[B, N]`, from differences, which stay exact."""
     gap = x.z.unsqueeze(1) - y.z
     u = (gap * gap).sum(-1) / (x.complement * y.complement.mT)
-    return 2 * u.clamp_min(SMALLEST_CHORD).sqrt().asinh()
+    return 2 * half_distance(u)
 
 
 def hyperboloid(x: Point) -> torch.Tensor:

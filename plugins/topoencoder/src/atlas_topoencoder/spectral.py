@@ -21,6 +21,8 @@ from atlas_topoencoder.points import norm_of
 __all__ = ["NormGatedGELU", "SpectralLinear", "refresh_spectral"]
 
 _GELU_SLOPE = 1.702
+_CACHED = 1 << 17
+"""Numbers of a portion: with the results of a few operations on it they fit a cache of 2 MB."""
 _LARGEST_BUNDLE = 8
 """Of the gate; measured on digits, 2 to 8 do as well as single features, 16 worse."""
 
@@ -58,8 +60,10 @@ class SpectralLinear(nn.Module):
         return self.weight.view(*self.left.shape, -1)
 
 
-def _gate(norm: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    return torch.add(bias, norm, alpha=_GELU_SLOPE).sigmoid()
+def _gate(x: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the norms of the bundles of `[..., size, bundles]`, never 0, and their gates."""
+    norm = norm_of(x, -2)
+    return norm, torch.add(bias, norm, alpha=_GELU_SLOPE).sigmoid()
 
 
 class _NormGate(torch.autograd.Function):
@@ -70,8 +74,7 @@ class _NormGate(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-        norm = norm_of(x)
-        gate = _gate(norm, bias)
+        norm, gate = _gate(x, bias)
         ctx.save_for_backward(x, bias, norm, gate)
         return x * gate
 
@@ -80,11 +83,65 @@ class _NormGate(torch.autograd.Function):
         (gradient,) = gradients
         x, bias, norm, gate = ctx.saved_tensors
         if torch.is_grad_enabled():
-            norm = norm_of(x)
-            gate = _gate(norm, bias)
-        slope = (x * gradient).sum(-1, keepdim=True) * (gate * (1 - gate))
+            norm, gate = _gate(x, bias)
+        slope = (x * gradient).sum(-2, keepdim=True) * (gate * (1 - gate))
         by_x = torch.addcmul(gradient * gate, x, slope * (_GELU_SLOPE / norm))
-        return by_x, slope.sum(tuple(range(slope.ndim - bias.ndim)))
+        return by_x, slope.flatten(0, -2).sum(0)
+
+
+class _GatedBlend(torch.autograd.Function):
+    """`sum_k w_k x_k sigmoid(1.702 |x_k| + b)`, gate and blend of `[B, N, size, bundles]` in one pass.
+
+    It goes by portions of the batch that stay in the cache. Under `create_graph` all of it is computed again
+    from the inputs, as in `_NormGate`.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, bias: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(x, bias, weights)
+        factors = weights[..., None, None]
+        blended = [(factors[p] * _gate(x[p], bias)[1]).mul(x[p]).sum(1) for p in _portions(x)]
+        return blended[0] if len(blended) == 1 else torch.cat(blended)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        x, bias, weights = ctx.saved_tensors
+        gradient, factors = gradients[0].unsqueeze(1), weights[..., None, None]
+        portions = _portions(x)
+        if len(portions) == 1:
+            by_x, slope, by_weights = _blend_gradients(x, bias, factors, gradient)
+        else:
+            by_x = torch.empty_like(x)
+            found = [
+                _blend_gradients(x[part], bias, factors[part], gradient[part], out=by_x[part])[1:]
+                for part in portions
+            ]
+            slope, by_weights = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return by_x, slope.flatten(0, -2).sum(0), by_weights
+
+
+def _blend_gradients(
+    x: torch.Tensor,
+    bias: torch.Tensor,
+    factors: torch.Tensor,
+    gradient: torch.Tensor,
+    out: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the gradients of x, of the offset at each gate, and of the weights."""
+    norm, gate = _gate(x, bias)
+    inner = (x * gradient).sum(-2, keepdim=True)
+    weighted = factors * gate
+    slope = inner * weighted * (1 - gate)
+    by_x = torch.addcmul(weighted * gradient, x, slope * (_GELU_SLOPE / norm), out=out)
+    return by_x, slope, (inner * gate).sum((-2, -1))
+
+
+def _portions(x: torch.Tensor) -> list[slice]:
+    """Return the portions of a batch in which eager arithmetic goes; where it has a graph, all at once."""
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or x.device.type != "cpu":
+        return [slice(None)]
+    rows = max(1, _CACHED // max(1, x[0].numel()))
+    return [slice(start, start + rows) for start in range(0, len(x), rows)]
 
 
 class NormGatedGELU(nn.Module):
@@ -95,19 +152,26 @@ class NormGatedGELU(nn.Module):
     lengthens one, and is differentiable at 0.
 
     Args:
-        width: Size of the last dimension; bundles have its largest divisor up to 8.
+        width: Size of the last dimension; bundles have its largest divisor up to 8, and feature i lies in
+            the bundle `i mod (width / size)`, so that neighbours in memory meet neighbouring gates.
     """
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.bundle = next(size for size in range(_LARGEST_BUNDLE, 0, -1) if width % size == 0)
-        self.bias = nn.Parameter(torch.zeros(width // self.bundle, 1))
+        self.bias = nn.Parameter(torch.zeros(width // self.bundle))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Gate `[..., width]`."""
-        bundles = x.view(*x.shape[:-1], -1, self.bundle)
+        bundles = x.view(*x.shape[:-1], self.bundle, -1)
         gated: torch.Tensor = _NormGate.apply(bundles, self.bias)  # type: ignore[no-untyped-call] # torch's own
-        return gated.view_as(x)
+        return gated.flatten(-2)
+
+    def blended(self, x: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """Gate `[..., N, width]` and sum over N by weights `[..., N]`, `[..., width]`."""
+        bundles = x.view(*x.shape[:-1], self.bundle, -1)
+        blend: torch.Tensor = _GatedBlend.apply(bundles, self.bias, weights)  # type: ignore[no-untyped-call] # torch's own
+        return blend.flatten(-2)
 
 
 def _lengths(columns: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:

@@ -2,6 +2,7 @@
 
 Every draw is keyed by purpose and step, so that a step depends on the state and its number alone. A
 training that goes on from a kept state therefore ends with the bytes of one that was not interrupted.
+Processes that train one model together take the same steps, each on its share of the same batches.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ import numpy as np
 import torch
 from attrs import define, field, frozen
 
-from atlas.errors import InstrumentFailed
+from atlas.errors import BadInput, InstrumentFailed
 from atlas.objective import Objective, ObjectiveValue
 from atlas.randomness import RandomStreams
 from atlas_topoencoder.batches import BatchOrder
 from atlas_topoencoder.companions import Companions
 from atlas_topoencoder.data import Dataset
 from atlas_topoencoder.devices import Device
+from atlas_topoencoder.joint_batches import joined
 from atlas_topoencoder.losses.terms import SLOT
 from atlas_topoencoder.model import TopoEncoder
 from atlas_topoencoder.outputs import Encoding, ModelOutputs
@@ -105,21 +107,26 @@ class Drawn(NamedTuple):
     anchors: torch.Tensor | None
 
 
-def _read(model: TopoEncoder, companions: Companions, drawn: Drawn, *, blended: bool) -> ModelOutputs:
+def _read(
+    model: TopoEncoder, companions: Companions, drawn: Drawn, device: Device, *, blended: bool
+) -> ModelOutputs:
     """Return what the loss terms read of a draw; charts weigh alike unless they are blended."""
+    own = device.share(len(drawn.x))
     if blended:
-        encoding, decoding = model(drawn.x)
+        encoding, decoding = model(drawn.x[own])
     else:
-        encoding = model.encode(drawn.x)
+        encoding = model.encode(drawn.x[own])
         even = torch.full_like(encoding.weights, 1 / encoding.weights.shape[1])
         decoding = model.decode(encoding.v, weights=even)
+    seen = [] if drawn.seen is None else [model.encode(drawn.seen[own])]
+    encoding, decoding, *seen = joined([encoding, decoding, *seen], device)
     return ModelOutputs(
         x=drawn.x,
         encoding=encoding,
         decoding=decoding,
         model=model,
         labels=drawn.labels,
-        views={} if drawn.seen is None else {"view": model.encode(drawn.seen)},
+        views={"view": view for view in seen},
         companions=companions,
         anchors=drawn.anchors,
     )

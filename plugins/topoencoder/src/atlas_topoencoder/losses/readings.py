@@ -19,6 +19,7 @@ from atlas_topoencoder.geometry import (
 )
 from atlas_topoencoder.losses import entropies, moments, separation, supervision
 from atlas_topoencoder.outputs import Encoding, ModelOutputs
+from atlas_topoencoder.points import half_distance
 from atlas_topoencoder.quantiser import SoftEquivariantMetric
 
 __all__ = ["READINGS"]
@@ -63,7 +64,7 @@ def _symbol_reconstruction(o: ModelOutputs) -> torch.Tensor:
 
 def _vq(o: ModelOutputs) -> torch.Tensor:
     e = o.encoding
-    half = chord(e.local.detach().unsqueeze(1), e.z_q_charts).clamp_min(1e-12).sqrt().asinh()
+    half = half_distance(chord(e.local.detach().unsqueeze(1), e.z_q_charts), 1e-12)
     commit = (e.residual_charts * e.residual_charts).sum(-1)  # the code is constant in it
     pulled = half * half + COMMITMENT * commit  # |log0((-x) + y)| is half the distance, whichever is x
     return (e.weights.detach() * pulled).sum(1).mean() / e.local.shape[1]
@@ -199,7 +200,7 @@ def _equivariance_mixing(o: ModelOutputs) -> torch.Tensor:
 def _equivariance_ratio(o: ModelOutputs) -> torch.Tensor:
     _metric(o)
     by_metric = o.encoding.code_sq_distances().clamp_min(1e-12)
-    plain = o.encoding.code_chords.clamp_min(1e-6).sqrt().asinh().square()
+    plain = half_distance(o.encoding.code_chords, 1e-6).square()
     return ((by_metric / plain).log() / 2).square().mean()
 
 

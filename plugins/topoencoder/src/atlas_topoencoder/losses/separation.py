@@ -10,6 +10,7 @@ import math
 import torch
 
 from atlas_topoencoder.geometry import distance, expmap0, logmap0, pairwise_chord
+from atlas_topoencoder.points import half_distance
 
 __all__ = [
     "centring",
@@ -58,7 +59,7 @@ def uniformity(points: torch.Tensor) -> torch.Tensor:
     count, size = points.shape
     if count < 2:
         return 0 * points.sum()
-    gaps = 2 * pairwise_chord(points, points).clamp_min(_CHORD).sqrt().asinh()
+    gaps = 2 * half_distance(pairwise_chord(points, points), _CHORD)
     tau = math.sqrt(size) * (1 - points.square().sum(-1, keepdim=True)) / 2
     own = torch.eye(count, dtype=torch.bool, device=points.device)
     return (-tau * gaps).masked_fill(own, -math.inf).logsumexp(1).mean() - math.log(count - 1)
