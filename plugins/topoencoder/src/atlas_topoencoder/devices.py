@@ -1,4 +1,4 @@
-"""Where a training computes: the device, the precision, how many processes, and whether steps are compiled."""
+"""Where a training computes: device, precision, how many processes, and whether steps are compiled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One batch of several processes: each encodes and decodes its share, and the loss terms of each read the whole.
+"""One batch of several processes: each encodes and decodes its share, and the terms of each read the whole.
 
 Terms that weigh the batch as a whole, such as the evenness of charts, are no averages of their values on
 shares. So what a model returns for the shares is put together again before a term reads it, and a training
@@ -12,20 +12,17 @@ the processes is the gradient of the loss.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 
 from atlas_topoencoder.devices import Device
-from atlas_topoencoder.outputs import Decoding, Encoding
+from atlas_topoencoder.outputs import Decoding, Encoding, ModelOutputs
 
 __all__ = ["joined"]
 
 _OF_THE_MODEL = {"centers", "centers_tangent", "codebook", "codebook_tangent"}
 """Fields that are the same for all examples."""
-
-Part = TypeVar("Part", Encoding, Decoding)
 
 
 class _Place(NamedTuple):
@@ -43,20 +40,19 @@ class _Joined(torch.autograd.Function):
         return device.gather(own)
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
         device: Device = ctx.device
         return device.processes * gradient[device.share(len(gradient))], None
 
 
-def joined(parts: Sequence[Part], device: Device) -> list[Part]:
-    """Return what a model returned for this process's share with the shares of all, in their order.
+def joined(share: ModelOutputs, device: Device) -> ModelOutputs:
+    """Return the outputs of a process's share with encodings, decodings and views of all, in their order.
 
     Args:
-        parts: Encodings and decodings of one share, no two of unlike length.
-        device: Whose processes share; the parts themselves are returned where there is one.
+        share: Of this process, as many examples as in every other.
+        device: Of this process.
     """
-    if device.processes == 1:
-        return list(parts)
+    parts: list[Encoding | Decoding] = [share.encoding, share.decoding, *share.views.values()]
     places = [
         _Place(number, name, value)
         for number, part in enumerate(parts)
@@ -66,9 +62,16 @@ def joined(parts: Sequence[Part], device: Device) -> list[Part]:
     found: list[dict[str, torch.Tensor]] = [{} for _ in parts]
     for dtype in dict.fromkeys(place.value.dtype for place in places):
         alike = [place for place in places if place.value.dtype == dtype]
-        packed = torch.cat([place.value.flatten(1) if place.value.ndim > 1 else place.value[:, None] for place in alike], 1)
+        packed = torch.cat([place.value.reshape(len(share.x), -1) for place in alike], 1)
         whole: torch.Tensor = _Joined.apply(packed, device)  # type: ignore[no-untyped-call] # torch's own
-        widths = [place.value[0].numel() for place in alike]
-        for place, piece in zip(alike, whole.split(widths, 1), strict=True):
+        pieces = torch.split(whole, [place.value[0].numel() for place in alike], 1)
+        for place, piece in zip(alike, pieces, strict=True):
             found[place.part][place.name] = piece.reshape(-1, *place.value.shape[1:])
-    return [part._replace(**own) for part, own in zip(parts, found, strict=True)]
+    encoding, decoding, *views = found
+    return share._replace(
+        encoding=share.encoding._replace(**encoding),
+        decoding=share.decoding._replace(**decoding),
+        views={
+            name: view._replace(**own) for (name, view), own in zip(share.views.items(), views, strict=True)
+        },
+    )

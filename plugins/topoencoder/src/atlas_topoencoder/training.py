@@ -106,27 +106,28 @@ class Drawn(NamedTuple):
     labels: torch.Tensor | None
     anchors: torch.Tensor | None
 
+    def share(self, device: Device) -> Drawn:
+        """Return what this process reads of it."""
+        own = device.share(len(self.x))
+        seen, labels, anchors = (None if value is None else value[own] for value in self[1:])
+        return Drawn(self.x[own], seen, labels, anchors)
 
-def _read(
-    model: TopoEncoder, companions: Companions, drawn: Drawn, device: Device, *, blended: bool
-) -> ModelOutputs:
+
+def _read(model: TopoEncoder, companions: Companions, drawn: Drawn, *, blended: bool) -> ModelOutputs:
     """Return what the loss terms read of a draw; charts weigh alike unless they are blended."""
-    own = device.share(len(drawn.x))
     if blended:
-        encoding, decoding = model(drawn.x[own])
+        encoding, decoding = model(drawn.x)
     else:
-        encoding = model.encode(drawn.x[own])
+        encoding = model.encode(drawn.x)
         even = torch.full_like(encoding.weights, 1 / encoding.weights.shape[1])
         decoding = model.decode(encoding.v, weights=even)
-    seen = [] if drawn.seen is None else [model.encode(drawn.seen[own])]
-    encoding, decoding, *seen = joined([encoding, decoding, *seen], device)
     return ModelOutputs(
         x=drawn.x,
         encoding=encoding,
         decoding=decoding,
         model=model,
         labels=drawn.labels,
-        views={"view": view for view in seen},
+        views={} if drawn.seen is None else {"view": model.encode(drawn.seen)},
         companions=companions,
         anchors=drawn.anchors,
     )
@@ -178,7 +179,18 @@ class Training:
     _compiled: Callable[[Drawn], ObjectiveValue] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        """Move the parameters to the device and make their optimiser."""
+        """Move the parameters to the device and make their optimiser.
+
+        Raises:
+            BadInput: A batch cannot be shared evenly.
+        """
+        size, processes = len(self.order.rows_of(0)), self.device.processes
+        if size % processes:
+            raise BadInput(
+                f"a batch of {size} examples cannot be shared evenly by {processes} processes",
+                where="schedule.batch_size",
+                fix=f"ask for a multiple of {processes}, no larger than the training set",
+            )
         self.model.to(self.device.device)
         self.companions.to(self.device.device)
         self.optimizer = torch.optim.AdamW(
@@ -214,7 +226,7 @@ class Training:
         Raises:
             BadInput: A term reads other outputs than these, or something that this training has not.
         """
-        outputs = _read(self.model, self.companions, self._drawn(self.objective), blended=True)
+        outputs = self._outputs(self._drawn(self.objective), blended=True)
         if outputs.anchors is None:
             nowhere = torch.full((len(outputs.x),), -1, device=outputs.x.device)
             outputs = outputs._replace(anchors=nowhere)
@@ -240,7 +252,14 @@ class Training:
 
     def outputs(self) -> ModelOutputs:
         """Return what the loss terms read in the next step, with its graph."""
-        return _read(self.model, self.companions, self.drawn(), blended=not self.warming_up)
+        return self._outputs(self.drawn(), blended=not self.warming_up)
+
+    def _outputs(self, drawn: Drawn, *, blended: bool) -> ModelOutputs:
+        if self.device.processes == 1:
+            return _read(self.model, self.companions, drawn, blended=blended)
+        share = _read(self.model, self.companions, drawn.share(self.device), blended=blended)
+        whole = joined(share, self.device)
+        return whole._replace(x=drawn.x, labels=drawn.labels, anchors=drawn.anchors)
 
     def advance(self) -> ObjectiveValue:
         """Take one step and return the objective's value before it; nothing is read from the device."""
@@ -253,6 +272,7 @@ class Training:
             value = self._compiled(self.drawn()) if compiled else self.now({SLOT: self.outputs()})
         self.optimizer.zero_grad(set_to_none=True)
         self.device.backward(value.total)
+        self.device.average([p.grad for p in self.parameters() if p.grad is not None])
         if self.device.accelerator is not None:
             self.device.accelerator.unscale_gradients()
         torch.nn.utils.clip_grad_norm_(self.parameters(), self.schedule.clip)
@@ -268,8 +288,9 @@ class Training:
         norms = {}
         for name, term in value.terms.items():
             gradients = torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True)
-            found = [gradient.square().sum() for gradient in gradients if gradient is not None]
-            norms[name] = math.sqrt(float(torch.stack(found).sum())) if found else 0.0
+            found = [gradient.contiguous() for gradient in gradients if gradient is not None]
+            self.device.average(found)
+            norms[name] = math.sqrt(sum(float(gradient.square().sum()) for gradient in found))
         return norms
 
     def checked(self, value: ObjectiveValue) -> dict[str, float]:
