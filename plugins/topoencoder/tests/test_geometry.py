@@ -201,3 +201,17 @@ def test_half_a_distance_is_the_area_sine_of_the_root_and_has_two_derivatives() 
     low = torch.tensor([0.25, 1.0], dtype=torch.float64, requires_grad=True)
     (slope,) = torch.autograd.grad(points.half_distance(low, 0.5).sum(), low)
     assert slope[0] == 0 and slope[1] > 0
+
+
+def test_pairwise_chords_are_those_of_the_pairs_and_have_two_derivatives() -> None:
+    x, y = ball(1.0, 27, count=3, dimensions=3), ball(1.5, 28, count=4, dimensions=3)
+
+    def chords(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return points.pairwise_chord(points.point(x), points.point(y))
+
+    assert torch.allclose(chords(x, y), geometry.chord(x[:, None], y), rtol=1e-12)
+    stacked = chords(torch.stack((x, -x)), torch.stack((y, y)))
+    assert torch.allclose(stacked[1], chords(-x, y), rtol=1e-14)
+    inputs = x.requires_grad_(), y.requires_grad_()
+    assert torch.autograd.gradcheck(chords, inputs)
+    assert torch.autograd.gradgradcheck(chords, inputs)

@@ -11,13 +11,15 @@ from typing import Any
 
 import torch
 
-__all__ = ["Exp0", "HalfDistance", "MobiusSum"]
+__all__ = ["Complement", "Exp0", "HalfDistance", "MobiusSum", "PairwiseChord"]
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 
 
 def _by_autograd(
-    operation: Callable[..., Pair], inputs: tuple[torch.Tensor, ...], gradients: tuple[torch.Tensor, ...]
+    operation: Callable[..., tuple[torch.Tensor, ...]],
+    inputs: tuple[torch.Tensor, ...],
+    gradients: tuple[torch.Tensor, ...],
 ) -> list[torch.Tensor | None]:
     """Return the gradients of the inputs with a graph of their own; None where none is wanted.
 
@@ -28,6 +30,22 @@ def _by_autograd(
     wanted = [one for one in named if one.requires_grad]
     found = iter(torch.autograd.grad(operation(*named), wanted, gradients, create_graph=True))
     return [next(found) if one.requires_grad else None for one in named]
+
+
+class Complement(torch.autograd.Function):
+    """`1 - |z|^2`, the square summed in float64, so that float32 keeps its digits near the boundary."""
+
+    @staticmethod
+    def forward(ctx: Any, z: torch.Tensor) -> torch.Tensor:
+        """Return the complement, `[..., 1]`."""
+        ctx.save_for_backward(z)
+        return (1 - (z * z).sum(-1, keepdim=True, dtype=torch.float64)).to(z.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
+        """Return the gradient of `z`, itself differentiable."""
+        (z,) = ctx.saved_tensors
+        return -2 * gradients[0] * z
 
 
 def _exp0(v: torch.Tensor) -> Pair:
@@ -137,3 +155,42 @@ class MobiusSum(torch.autograd.Function):
         by_x = sign * torch.addcmul(by_total, square, by_numerator)
         wanted = (by_x, by_a, by_total, a * by_product)
         return (None, *(g.sum_to_size(one.shape) for g, one in zip(wanted, (x, a, y, b), strict=True)))
+
+
+def _pairwise_chord(x: torch.Tensor, a: torch.Tensor, y: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    return (2 - a - b - 2 * (x @ y)) / (a * b)
+
+
+class PairwiseChord(torch.autograd.Function):
+    """`|x - y|^2 / (a b)` of all pairs, `|x - y|^2 = (1 - a) + (1 - b) - 2 x.y` by one matrix product."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, a: torch.Tensor, y: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        """Return the chords of points in rows and points in columns, `[..., B, N]`.
+
+        Args:
+            ctx: Of autograd.
+            x: `[..., B, D]`.
+            a: Their complements, `[..., B, 1]`.
+            y: `[..., D, N]`.
+            b: Theirs, `[..., 1, N]`.
+        """
+        scale = (a * b).reciprocal()
+        chords = torch.add((2 - a) - b, x @ y, alpha=-2) * scale
+        ctx.save_for_backward(x, a, y, b, scale, chords)
+        return chords
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Return the gradients of x, a, y and b."""
+        x, a, y, b, scale, chords = ctx.saved_tensors
+        (gradient,) = gradients
+        if torch.is_grad_enabled():
+            return tuple(_by_autograd(lambda *inputs: (_pairwise_chord(*inputs),), (x, a, y, b), gradients))
+        by_square, by_scale = gradient * scale, gradient * chords
+        by_product = -2 * by_square
+        by_a, by_b = (
+            torch.addcdiv(by_square.sum(dim, keepdim=True), by_scale.sum(dim, keepdim=True), one).neg()
+            for dim, one in ((-1, a), (-2, b))
+        )
+        return by_product @ y.mT, by_a, x.mT @ by_product, by_b

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 
-from atlas_topoencoder.closed_gradients import Exp0, HalfDistance, MobiusSum
+from atlas_topoencoder.closed_gradients import Complement, Exp0, HalfDistance, MobiusSum, PairwiseChord
 
 __all__ = [
     "SMALLEST_CHORD",
@@ -55,8 +55,7 @@ class Point(NamedTuple):
 
 def point(z: torch.Tensor) -> Point:
     """Return the point of coordinates that came without their complement, which is summed in float64."""
-    square = (z * z).sum(-1, keepdim=True, dtype=torch.float64)
-    return Point(z, (1 - square).to(z.dtype))
+    return Point(z, Complement.apply(z))  # type: ignore[no-untyped-call] # torch's own
 
 
 def norm_of(v: torch.Tensor, dim: int = -1) -> torch.Tensor:
@@ -138,10 +137,12 @@ def hyperboloid(x: Point) -> torch.Tensor:
 
 
 def pairwise_chord(x: Point, y: Point) -> torch.Tensor:
-    """Return `chord` of `[B, D]` to `[N, D]`, `[B, N]`, by one product of hyperboloid coordinates.
+    """Return `chord` of `[..., B, D]` to `[..., N, D]`, `[..., B, N]`, by one matrix product.
 
-    Its rounding is absolute, about eps times the product of the time coordinates, and may make it
-    negative: it serves to choose the nearest of many points, not to measure small distances.
+    Its rounding is absolute, about eps over the product of the complements, and may make it negative: it
+    serves to choose the nearest of many points, not to measure small distances.
     """
-    mirrored = torch.cat((1 - y.complement / 2, -y.z), -1) / y.complement
-    return hyperboloid(x) @ mirrored.mT - 0.5
+    found: torch.Tensor = PairwiseChord.apply(  # type: ignore[no-untyped-call] # torch's own
+        x.z, x.complement, y.z.mT, y.complement.mT
+    )
+    return found

@@ -75,7 +75,7 @@ class SoftEquivariantMetric(nn.Module):
 class Codebook(nn.Module):
     """A codebook in each chart, its codes kept as logarithms at the origin.
 
-    The nearest code is found without a loop by one product of hyperboloid coordinates, in which the
+    The nearest code is found without a loop by one matrix product, in which the
     distance is monotone; the soft-equivariant metric needs the logarithms themselves.
     """
 
