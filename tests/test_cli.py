@@ -160,3 +160,12 @@ def test_reproduce_grades_every_quantity_and_keeps_the_exit_code(tmp_path: Path)
     assert outcome.code == 0, outcome.err
     assert f"{run}: identical" in outcome.out
     assert "mean" in outcome.out
+
+
+def test_words_that_are_not_known_get_the_nearest_that_are(tmp_path: Path) -> None:
+    atlas = Atlas(tmp_path, {})
+
+    command = atlas("shwo")
+    assert command.code == 2 and "Did you mean show" in command.err
+    state = atlas("runs", "list", "--state", "dun")
+    assert state.code == 2 and "'interrupted'" in state.err

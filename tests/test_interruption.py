@@ -88,11 +88,18 @@ def test_two_processes_in_one_folder_are_one_too_many(tmp_path: Path) -> None:
         time.sleep(0.05)
     time.sleep(0.3)
 
-    outcome = atlas("resume", atlas.runs()[0].name)
+    run = atlas.runs()[0].name
+    outcome = atlas("resume", run)
 
     assert outcome.code == 2
     assert "another atlas process" in outcome.err
-    assert first.wait() == 0
+    assert "running" in atlas("status").out and "next: wait" in atlas("status", run).out
+
+    first.kill()
+    first.wait()
+    assert "interrupted" in atlas("status").out and f"next: atlas resume {run}" in atlas("status", run).out
+    assert run in atlas("runs", "list", "--state", "interrupted").out
+    assert atlas("resume", run).code == 0
 
 
 def test_a_failed_step_says_who_and_where_and_is_tried_again(tmp_path: Path) -> None:

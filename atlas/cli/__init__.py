@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from difflib import get_close_matches
 from pathlib import Path
 from typing import IO, Any
 
@@ -66,6 +67,19 @@ class _Atlas(click.Group):
         if offers:
             with formatter.section("Commands of plugins"):
                 formatter.write_dl(offers)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            close = get_close_matches(args[0], self.list_commands(ctx))
+            if not close:
+                raise
+            raise click.UsageError(
+                f"{error.message.rstrip('.')}. Did you mean {' or '.join(close)}?", ctx
+            ) from error
 
     def _catalog(self, ctx: click.Context) -> Catalog:
         if "atlas.catalog" not in ctx.meta:

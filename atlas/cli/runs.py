@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
 
 import click
 
 from atlas.cli.beside import matching, print_lines
 from atlas.errors import BadInput, IntegrityBroken
-from atlas.run.ledger import CSV, INDEX, refresh
+from atlas.run.journal import is_worked_on
+from atlas.run.ledger import CSV, INDEX, Row, refresh
 from atlas.run.workspace import LocalWorkspace
 
 __all__ = ["command"]
+
+_STATES = ("done", "waiting", "failed", "running", "interrupted", "abandoned", "broken")
 
 
 @click.group("runs")
@@ -21,7 +26,7 @@ def command() -> None:
 
 
 @command.command("list")
-@click.option("--state", help="Only runs in this state: done, waiting, failed, running, abandoned, broken.")
+@click.option("--state", type=click.Choice(_STATES), help="Only runs in this state.")
 @click.option("--tier", type=click.Choice(["A", "B", "C"]), help="Only runs of this tier.")
 @click.option("--instrument", help="Only runs of which a step uses this instrument.")
 @click.option("--json", "as_json", is_flag=True, help="Print every field as JSON.")
@@ -32,7 +37,7 @@ def list_runs(
     """List the runs with tier, state and instruments; brings registry.csv up to date."""
     rows = [
         row
-        for row in refresh(workspace.runs)
+        for row in map(partial(_now, workspace.runs), refresh(workspace.runs))
         if state in (None, row["state"])
         and tier in (None, row["tier"])
         and (instrument is None or instrument in row["instruments"].split())
@@ -43,9 +48,15 @@ def list_runs(
     for row in rows:
         grade = f"Tier {row['tier']}" if row["tier"] else "no tier"
         what = row["fault"] or row["name"]
-        click.echo(f"{row['run_id']:<28} {grade:<8} {row['state']:<10} {row['instruments']:<24} {what}")
+        click.echo(f"{row['run_id']:<28} {grade:<8} {row['state']:<11} {row['instruments']:<24} {what}")
     if not rows:
         click.echo(f"no such runs in {workspace.runs}")
+
+
+def _now(runs: Path, row: Row) -> Row:
+    """Return a run's line with the state `interrupted` where it has not ended and no process works on it."""
+    ended = row["state"] != "running" or is_worked_on(runs / row["run_id"])
+    return row if ended else row | {"state": "interrupted"}
 
 
 @command.command("rebuild")

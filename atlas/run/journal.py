@@ -27,11 +27,24 @@ from filelock import FileLock, Timeout
 from atlas.errors import AtlasError, BadInput
 from atlas.record import GENESIS, JOURNAL, Event, Head, RunView, canonical_json, parse_journal
 
-__all__ = ["LOCK", "OWNER", "STAGING", "DiskFull", "Journal", "make_folder", "sync_folder", "unwritable"]
+__all__ = [
+    "LOCK",
+    "OWNER",
+    "STAGING",
+    "DiskFull",
+    "Journal",
+    "is_worked_on",
+    "make_folder",
+    "sync_folder",
+    "unwritable",
+]
 
 LOCK = ".atlas-lock"
 OWNER = ".atlas-owner"
 """Who holds the lock, for the message to the other one; not part of the record."""
+
+_PATIENCE = 0.2
+"""Seconds to wait for a lock: whoever asks whether a run is worked on holds it for less."""
 
 STAGING = ".staging"
 """Work in progress; nothing in it outlives the lock."""
@@ -275,7 +288,7 @@ def _locked(root: Path) -> Iterator[None]:
     """Hold the run's lock, or say who does."""
     lock = FileLock(root / LOCK)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=_PATIENCE)
     except Timeout:
         raise BadInput(
             f"another atlas process {_owner(root)}is working in this run",
@@ -295,6 +308,17 @@ def _locked(root: Path) -> Iterator[None]:
         with suppress(OSError):
             (root / OWNER).unlink()
         lock.release()
+
+
+def is_worked_on(root: Path) -> bool:
+    """Return whether an atlas process works in a run folder now; one that was killed does not."""
+    if not (root / OWNER).is_file():
+        return False
+    try:
+        with FileLock(root / LOCK).acquire(timeout=0):
+            return False
+    except (Timeout, OSError):
+        return True
 
 
 def _owner(root: Path) -> str:
