@@ -418,6 +418,11 @@ def test_the_last_override_of_a_path_wins(folder: Path) -> None:
     [
         ("sead=3", "there is no key `sead` to set; did you mean seed?"),
         ("steps.frist.threads=3", "there is no step `frist` to set; did you mean first?"),
+        (
+            "steps.first.top_k=3",
+            "a step has no key `top_k`; its parameters are set by steps.first.params.top_k",
+        ),
+        ("first.top_k=3", "no key `first` to set; did you mean steps.first.params.top_k?"),
         ("targets.ml.path=x", "there is no target `ml` to set; the only one is lm"),
         ("declare.h2.alpha=0.1", "there is no hypothesis `h2` to set; the only one is h1"),
         ("steps.first.treads=3", "unknown key `treads`; did you mean threads?"),

@@ -96,7 +96,10 @@ def locate(document: Document, override: Override) -> KeyPath | Mistake:
 
     settable = [name for name in manifest_schema()["properties"] if name != "matrix"]
     if parts[0] not in settable:
-        return unknown(parts[0], "key", settable)
+        meant = _parameter(document.data, parts)
+        if meant is None:
+            return unknown(parts[0], "key", settable)
+        return Mistake(override.place, f"there is no key `{parts[0]}` to set", f"did you mean {meant}?")
     if "" in parts:
         return Mistake(override.place, f"`{override.path}` is no path", "write keys joined by single dots")
     path: KeyPath = ()
@@ -125,6 +128,12 @@ def locate(document: Document, override: Override) -> KeyPath | Mistake:
                 return unknown(part, "target", [name for name in mapping if isinstance(name, str)])
             if depth == 1 and parts[0] in _BY_ID:
                 return unknown(part, "step" if parts[0] == "steps" else "hypothesis", [])
+            if depth == 2 and parts[0] == "steps" and part not in _step_keys():
+                return Mistake(
+                    override.place,
+                    f"a step has no key `{part}`",
+                    f"its parameters are set by {'.'.join((*parts[:2], 'params', *parts[2:]))}",
+                )
             path, here = (*path, part), mapping.get(part)
         else:
             return Mistake(
@@ -133,3 +142,22 @@ def locate(document: Document, override: Override) -> KeyPath | Mistake:
                 f"set `{around}` as a whole",
             )
     return path
+
+
+def _step_keys() -> Sequence[str]:
+    return list(manifest_schema()["properties"]["steps"]["items"]["properties"])
+
+
+def _parameter(manifest: Any, parts: Sequence[str]) -> str | None:
+    """Return the path of a step's parameter that was written without what leads there, or None."""
+    steps = manifest.get("steps") if isinstance(manifest, dict) else None
+    named = {
+        step["id"]: step.get("params") or {}
+        for step in (steps if isinstance(steps, list) else ())
+        if isinstance(step, dict) and isinstance(step.get("id"), str)
+    }
+    if parts[0] in named:
+        rest = parts[2:] if parts[1:2] == ["params"] else parts[1:]
+        return ".".join(("steps", parts[0], "params", *rest)) if rest else None
+    given = [step for step, params in named.items() if isinstance(params, dict) and parts[0] in params]
+    return ".".join(("steps", given[0], "params", *parts)) if len(given) == 1 else None
