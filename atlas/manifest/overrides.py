@@ -7,6 +7,7 @@ A path is dotted, and goes through steps and hypotheses by id, through other lis
 from __future__ import annotations
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any
 
 from attrs import frozen
@@ -128,7 +129,7 @@ def locate(document: Document, override: Override) -> KeyPath | Mistake:
                 return unknown(part, "target", [name for name in mapping if isinstance(name, str)])
             if depth == 1 and parts[0] in _BY_ID:
                 return unknown(part, "step" if parts[0] == "steps" else "hypothesis", [])
-            if depth == 2 and parts[0] == "steps" and part not in _step_keys():
+            if depth == 2 and parts[0] == "steps" and not get_close_matches(part, _step_keys()):
                 return Mistake(
                     override.place,
                     f"a step has no key `{part}`",
