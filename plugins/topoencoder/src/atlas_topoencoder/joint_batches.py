@@ -32,21 +32,54 @@ class _Place(NamedTuple):
 
 
 class _Joined(torch.autograd.Function):
-    """The rows of all processes, `[b, F]` to `[W b, F]`; backward as the module's docstring says."""
+    """Tensors of a share, `[b, ...]` each, to those of all shares, `[W b, ...]`; backward as the module says.
+
+    The share's own graph hangs on no input: backward goes through it from those tensors alone that were read.
+    So a parameter that nothing reads has no gradient, as with one process, rather than one of zeros, which
+    an optimiser with weight decay would heed.
+    """
 
     @staticmethod
-    def forward(ctx: Any, own: torch.Tensor, device: Device) -> torch.Tensor:
-        ctx.device = device
-        return device.gather(own)
+    def forward(
+        ctx: Any, root: torch.Tensor, device: Device, own: list[torch.Tensor]
+    ) -> tuple[torch.Tensor, ...]:
+        ctx.device, ctx.own = device, own
+        ctx.set_materialize_grads(False)
+        whole = _gathered([value.detach() for value in own], device)
+        ctx.mark_non_differentiable(
+            *(found for value, found in zip(own, whole, strict=True) if not value.requires_grad)
+        )
+        return tuple(whole)
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+    def backward(ctx: Any, *gradients: torch.Tensor | None) -> tuple[None, None, None]:
         device: Device = ctx.device
-        return device.processes * gradient[device.share(len(gradient))], None
+        read = [
+            (value, device.processes * gradient[device.share(len(gradient))])
+            for value, gradient in zip(ctx.own, gradients, strict=True)
+            if gradient is not None and value.requires_grad
+        ]
+        if read:
+            torch.autograd.backward([value for value, _ in read], [g for _, g in read], retain_graph=True)
+        return None, None, None
+
+
+def _gathered(own: list[torch.Tensor], device: Device) -> list[torch.Tensor]:
+    """Return the rows of all processes of each tensor, with one exchange for each type of number."""
+    found: dict[int, torch.Tensor] = {}
+    for dtype in {value.dtype: None for value in own}:
+        alike = [number for number, value in enumerate(own) if value.dtype == dtype]
+        rows = [own[number].reshape(len(own[number]), -1) for number in alike]
+        whole = torch.split(device.gather(torch.cat(rows, 1)), [row.shape[1] for row in rows], 1)
+        for number, piece in zip(alike, whole, strict=True):
+            found[number] = piece.reshape(-1, *own[number].shape[1:])
+    return [found[number] for number in range(len(own))]
 
 
 def joined(share: ModelOutputs, device: Device) -> ModelOutputs:
     """Return the outputs of a process's share with encodings, decodings and views of all, in their order.
+
+    Gradients come by `backward`, not by `torch.autograd.grad`, and are to be averaged over the processes.
 
     Args:
         share: Of this process, as many examples as in every other.
@@ -59,14 +92,11 @@ def joined(share: ModelOutputs, device: Device) -> ModelOutputs:
         for name, value in part._asdict().items()
         if isinstance(value, torch.Tensor) and name not in _OF_THE_MODEL
     ]
+    root = torch.zeros((), requires_grad=True)  # so that the outputs have gradients
+    whole = _Joined.apply(root, device, [place.value for place in places])  # type: ignore[no-untyped-call] # torch's own
     found: list[dict[str, torch.Tensor]] = [{} for _ in parts]
-    for dtype in dict.fromkeys(place.value.dtype for place in places):
-        alike = [place for place in places if place.value.dtype == dtype]
-        packed = torch.cat([place.value.reshape(len(share.x), -1) for place in alike], 1)
-        whole: torch.Tensor = _Joined.apply(packed, device)  # type: ignore[no-untyped-call] # torch's own
-        pieces = torch.split(whole, [place.value[0].numel() for place in alike], 1)
-        for place, piece in zip(alike, pieces, strict=True):
-            found[place.part][place.name] = piece.reshape(-1, *place.value.shape[1:])
+    for place, value in zip(places, whole, strict=True):
+        found[place.part][place.name] = value
     encoding, decoding, *views = found
     return share._replace(
         encoding=share.encoding._replace(**encoding),

@@ -82,7 +82,7 @@ def train(
     keeping: Keeping,
     progress: Callable[..., None],
 ) -> History:
-    """Take all steps that are left.
+    """Take all steps that are left; of several processes the first alone reads, keeps and tells.
 
     Args:
         training: At its first step; it goes on from the kept state.
@@ -92,8 +92,13 @@ def train(
         snapshots: Times at which the test examples are noted, beside the end.
         keeping: Where the state is kept.
         progress: Told the step, the first term's value and how many charts the batch used.
+
+    Returns:
+        What was noted, whole in the first process.
     """
-    history = keeping.resume(training)
+    leads = training.device.first
+    history = keeping.resume(training) if leads else History()
+    training.agree()
     steps = training.schedule.steps
     due = {round(steps * n / snapshots) for n in range(1, snapshots + 1)} if snapshots else set()
     while training.step < steps:
@@ -116,12 +121,13 @@ def train(
                 for name, figure in figures.items()
             ]
             first = next(iter(figures))
-            progress(**{first.replace("-", "_"): figures[first]}, done=step)
-        if step in due:
+            if leads:
+                progress(**{first.replace("-", "_"): figures[first]}, done=step)
+        if step in due and leads:
             history.snapshots.append(_snapshot(training, test[:_SHOWN]))
             used = len(set(history.snapshots[-1]["chart"]))
             progress(charts_used=float(used), done=step)
-        if step % keeping.every == 0 and step < steps:
+        if step % keeping.every == 0 and step < steps and leads:
             keeping.save(training, history)
     return history
 

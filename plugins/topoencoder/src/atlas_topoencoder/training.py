@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from attrs import define, field, frozen
+from attrs import define, field
 
 from atlas.errors import BadInput, InstrumentFailed
 from atlas.objective import Objective, ObjectiveValue
@@ -27,58 +27,15 @@ from atlas_topoencoder.losses.terms import SLOT
 from atlas_topoencoder.model import TopoEncoder
 from atlas_topoencoder.outputs import Encoding, ModelOutputs
 from atlas_topoencoder.placing import place_charts, place_codes, revive_codes
+from atlas_topoencoder.schedule import Schedule
 from atlas_topoencoder.views import Views
 
 __all__ = ["Drawn", "Schedule", "Training", "encode_rows"]
 
-_RAMP = 50
-"""Steps over which the learning rate rises."""
 _PLACING_ROWS = 5000
 """Training examples that charts and codes are placed on, at most."""
 _VIEW_TERMS = {"orbit", "vicreg-invariance"}
 _WARMUP_TERMS = ("reconstruction", "base-reconstruction")
-
-
-@frozen
-class Schedule:
-    """How long and how fast is trained.
-
-    Attributes:
-        steps: Steps of the optimiser.
-        batch_size: Examples of a step.
-        learning_rate: Largest; it rises over 50 steps and falls to 0 along a cosine.
-        weight_decay: Decoupled, of AdamW.
-        clip: Greatest norm of the gradient.
-        warmup: Steps of an autoencoder through the point before quantisation, all charts weighted alike, with
-            reconstruction alone, after which charts and codes are placed.
-        placing: `spectral`, `k-means`, `ward`, `labels` for a chart a class, or `none` to leave charts and
-            codes as they were drawn.
-        revive_every: Steps between revivals of dead codes; 0 for none. None in the last fifth.
-    """
-
-    steps: int
-    batch_size: int
-    learning_rate: float
-    weight_decay: float
-    clip: float
-    warmup: int
-    placing: str
-    revive_every: int
-
-    def rate(self, step: int) -> float:
-        """Return the learning rate of a step."""
-        rise = min(1.0, (step + 1) / _RAMP)
-        return self.learning_rate * rise * (1 + math.cos(math.pi * step / self.steps)) / 2
-
-    def revives(self, step: int) -> bool:
-        """Say whether dead codes are revived before a step."""
-        since = step - self.warmup
-        return (
-            bool(self.revive_every)
-            and since > 0
-            and since % self.revive_every == 0
-            and (step < 0.8 * self.steps)
-        )
 
 
 def encode_rows(
@@ -143,6 +100,12 @@ def _compiled(
 
     function: Callable[[Drawn], ObjectiveValue] = torch.compile(value, fullgraph=True)
     return function
+
+
+def _without_graph(value: ObjectiveValue) -> ObjectiveValue:
+    """Return a value that does not hold the share's graph, which going back leaves whole, in memory."""
+    terms, groups = ({n: t.detach() for n, t in named.items()} for named in (value.terms, value.groups))
+    return ObjectiveValue(value.total.detach(), terms, groups)
 
 
 @define(eq=False)
@@ -272,26 +235,32 @@ class Training:
             value = self._compiled(self.drawn()) if compiled else self.now({SLOT: self.outputs()})
         self.optimizer.zero_grad(set_to_none=True)
         self.device.backward(value.total)
-        self.device.average([p.grad for p in self.parameters() if p.grad is not None])
+        self._averaged()
         if self.device.accelerator is not None:
             self.device.accelerator.unscale_gradients()
         torch.nn.utils.clip_grad_norm_(self.parameters(), self.schedule.clip)
         self.optimizer.step()
         self.model.refresh()
         self.step += 1
-        return value
+        return value if self.device.processes == 1 else _without_graph(value)
 
     def gradient_norms(self) -> dict[str, float]:
         """Return the norm of each active term's gradient, before its weight, on the next step's batch."""
         value = self.now({SLOT: self.outputs()})
-        parameters = self.parameters()
         norms = {}
         for name, term in value.terms.items():
-            gradients = torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True)
-            found = [gradient.contiguous() for gradient in gradients if gradient is not None]
-            self.device.average(found)
-            norms[name] = math.sqrt(sum(float(gradient.square().sum()) for gradient in found))
+            self.optimizer.zero_grad(set_to_none=True)
+            term.backward(retain_graph=True)  # type: ignore[no-untyped-call] # torch's own
+            found = [gradient.square().sum() for gradient in self._averaged()]
+            norms[name] = math.sqrt(float(torch.stack(found).sum())) if found else 0.0
+        self.optimizer.zero_grad(set_to_none=True)
         return norms
+
+    def _averaged(self) -> list[torch.Tensor]:
+        """Return the parameters' gradients, after putting into them their means over the processes."""
+        found = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
+        self.device.average(found)
+        return found
 
     def checked(self, value: ObjectiveValue) -> dict[str, float]:
         """Return the value of each term as a number.
@@ -309,12 +278,26 @@ class Training:
             )
         return figures
 
+    def agree(self) -> None:
+        """Bring all processes to the state of the first; where there is one, nothing happens."""
+        device = self.device
+        if device.processes == 1:
+            return
+        tensors, step = device.of_the_first((self.state(), self.step) if device.first else ({}, 0))
+        if not device.first:
+            self.restore(tensors, step)
+
     def _place(self) -> None:
         """Place charts and codes after the warm-up, and revive dead codes when it is time."""
-        schedule = self.schedule
-        first = self.step == schedule.warmup and schedule.placing != "none"
-        if not first and not schedule.revives(self.step):
+        first = self.step == self.schedule.warmup and self.schedule.placing != "none"
+        if not first and not self.schedule.revives(self.step):
             return
+        if self.device.first:
+            self._place_here(first)
+        self.agree()
+
+    def _place_here(self, first: bool) -> None:
+        schedule = self.schedule
         picked = self.random.generator("placing", self.step).permutation(len(self.order.rows))
         rows = self.order.rows[picked[:_PLACING_ROWS]]
         seed = int(self.random.generator("placing seed", self.step).integers(2**31 - 1000))
@@ -372,7 +355,6 @@ class Training:
             prefix = f"optimizer.{number}."
             own = {n.removeprefix(prefix): t.clone() for n, t in tensors.items() if n.startswith(prefix)}
             if own:
-                kept = {n: t if n == "step" else t.to(parameter.device) for n, t in own.items()}
-                self.optimizer.state[parameter] = kept
+                self.optimizer.state[parameter] = {n: t.to(parameter.device) for n, t in own.items()}
         self.anchors = tensors["anchors"].numpy().copy() if "anchors" in tensors else None
         self.step = step
