@@ -31,6 +31,9 @@ class Ending:
     timed_out: bool = False
 
 
+_KILLED = -9
+"""SIGKILL, which not every platform names."""
+_LESS = "ask for less: a smaller batch, fewer tokens, a smaller model"
 _CHILD_ERRORS = (BadInput, InstrumentFailed, IntegrityBroken, NotReproducible, PluginFault)
 
 
@@ -49,7 +52,7 @@ def failure(request: Mapping[str, Any], ending: Ending, seconds: float, log: Log
                 f"{name}: {said['what']}",
                 where=said.get("where"),
                 who=said.get("who") or who,
-                fix=said.get("fix") or read_log,
+                fix=said.get("fix") or (read_log if log.tail.strip() else None),
             )
     peak = "" if ending.peak_memory is None else f"; its peak was {ending.peak_memory / 2**30:.2f} GiB"
     if said.get("memory"):
@@ -57,7 +60,7 @@ def failure(request: Mapping[str, Any], ending: Ending, seconds: float, log: Log
             f"{name} ran out of memory{peak}: {said['what']}",
             where=said.get("where"),
             who=who,
-            fix="ask for less: a smaller batch, fewer tokens, a smaller model",
+            fix=_LESS,
         )
     if said:
         what = f"{name} failed: {said['error']}: {said['what']}"
@@ -68,7 +71,11 @@ def failure(request: Mapping[str, Any], ending: Ending, seconds: float, log: Log
     lines = log.tail.decode("utf-8", "replace").splitlines()[-12:]
     if lines:
         what += "; the last lines of its error output:\n" + "\n".join(f"    {line}" for line in lines)
-    return InstrumentFailed(what, who=who, fix=read_log)
+    if ending.timed_out:
+        fix = f"give the step a larger `timeout_s`, or {_LESS}"
+    else:
+        fix = f"{_LESS}; {read_log}" if ending.code == _KILLED else read_log
+    return InstrumentFailed(what, who=who, fix=fix)
 
 
 def _fate(ending: Ending, seconds: float, peak: str) -> str:
