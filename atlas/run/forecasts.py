@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from atlas.catalog import Catalog
 from atlas.contracts import Slice
@@ -29,17 +29,24 @@ class Forecast:
         what: What it compares, `12 slices against 9`, and how.
         obstacle: Why no outcome of its test can decide it; None where one can.
         fix: What to do about that.
+        unchecked: Its quantity, where the instrument's card lists none, so that a wrong name is found only
+            when it is missing.
     """
 
     hypothesis: str
     what: str
     obstacle: str | None = None
     fix: str | None = None
+    unchecked: str | None = None
 
     def __str__(self) -> str:
         """Render on one line, with what to do."""
         text = f"hypothesis {self.hypothesis} ({self.what})"
-        return text if self.obstacle is None else f"{text} CANNOT BE DECIDED: {self.obstacle}; {self.fix}"
+        if self.obstacle is not None:
+            text += f" CANNOT BE DECIDED: {self.obstacle}; {self.fix}"
+        if self.unchecked is not None:
+            text += f"; the card lists no quantities: whether {self.unchecked!r} will be one cannot be told"
+        return text
 
 
 @frozen
@@ -90,9 +97,19 @@ def forecasts(data: Mapping[str, Any], catalog: Catalog, slices: Sequence[Slice]
     sides = [_sides(hypothesis, _of_step(data, catalog, hypothesis, slices)) for hypothesis in declared]
     divisors, corrected = holm([s.smallest_p / s.hypothesis["alpha"] for s in sides])
     return tuple(
-        _forecast(side, side.hypothesis["alpha"] / divisor, decidable=score <= 1 + 1e-12)
+        evolve(
+            _forecast(side, side.hypothesis["alpha"] / divisor, decidable=score <= 1 + 1e-12),
+            unchecked=_unlisted(data, catalog, side.hypothesis["quantity"]),
+        )
         for side, divisor, score in zip(sides, divisors, corrected, strict=True)
     )
+
+
+def _unlisted(data: Mapping[str, Any], catalog: Catalog, quantity: str) -> str | None:
+    """Return the quantity's name where the card of the step's instrument lists none."""
+    step, _, name = quantity.partition(".")
+    used = [catalog.find("instruments", one["use"]) for one in data["steps"] if one["id"] == step]
+    return name if used and not used[0].details.get("quantities") else None
 
 
 def _of_step(
