@@ -133,6 +133,12 @@ def given_world(context: StepContext, environment: Environment) -> GivenWorld:
     data = seen_trajectories(context)
     tensors, facts = read_world(found[0])
     world = MechanicalWorld(world_of(tensors, facts, where=where), facts)
+    if "encoder" in facts:
+        raise BadInput(
+            "the world was learned from encoded frames, and an agent imagines from observations",
+            where=where,
+            fix="let it see a step `worldmodel` whose `coordinates` are numbers of an observation",
+        )
     if facts["trajectories"] != data.digest:
         raise BadInput(
             "the world was learned from other trajectories than the step sees",

@@ -1,25 +1,33 @@
-"""The instrument `worldmodel`: learns a mechanical system from trajectories, and foretells held-out ones."""
+"""The instrument `worldmodel`: learns a mechanical system from trajectories, and foretells held-out ones.
+
+Coordinates are numbers of an observation, or normal coordinates of the points that a trained encoder gives.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from attrs import asdict
 
 from atlas.contracts import StepContext
 from atlas.errors import BadInput, InstrumentFailed
 from atlas.objective import Objective
 from atlas.quantities import Quantity, UncertaintyKind
 from atlas.randomness import RandomStreams
+from atlas_worldmodel.encoded_measurement import EncodedError, encoded_errors
+from atlas_worldmodel.encoded_trajectories import ball_chart, seen_encoder
 from atlas_worldmodel.fields import FieldSizes
-from atlas_worldmodel.observation_chart import chart_facts, coordinates_of
+from atlas_worldmodel.observation_chart import ObservationChart, chart_facts, coordinates_of
 from atlas_worldmodel.phase_state import seen_trajectories
 from atlas_worldmodel.trajectories import Trajectories
 from atlas_worldmodel.world_measurement import Error, errors, free_energies, sample_path
-from atlas_worldmodel.world_state import encode_world, read_world
+from atlas_worldmodel.world_state import WORLD_FILE, encode_world, read_world
 from atlas_worldmodel.world_terms import WORLD_TERMS
-from atlas_worldmodel.world_training import Schedule, WorldFit, fitted_model
+from atlas_worldmodel.world_training import Schedule, WorldFit, model_on
 
 __all__ = ["run"]
 
@@ -34,7 +42,7 @@ def run(context: StepContext) -> None:
     """Train and measure.
 
     Raises:
-        BadInput: Parameters and trajectories do not fit each other.
+        BadInput: Parameters, trajectories and encoder do not fit each other.
         InstrumentFailed: A loss term is not finite, or a measured error.
     """
     params = context.params
@@ -44,6 +52,31 @@ def run(context: StepContext) -> None:
     data = seen_trajectories(context)
     context.fact("trajectories", data.digest)
     known, held = data.split(0.2, RandomStreams(int(data.digest[:15], 16)).generator("split"))
+    if params["coordinates"] != "encoded":
+        coordinates = coordinates_of(params["coordinates"], known.observation_size)
+        chart = ObservationChart(coordinates, torch.from_numpy(known.observations))
+        fit = _trained(context, known, held, chart)
+        _finish(context, fit, held, {"trajectories": data.digest})
+        return
+    encoder = seen_encoder(context, data)
+    context.fact("encoder", encoder.digest)
+    before = encoder.encode(encoder.parts.train, known).latent
+    test = encoder.encode(encoder.parts.test, held)
+    fit = _trained(context, before, test.latent, ball_chart(before))
+    found = encoded_errors(fit.model, encoder.model, test, params["horizons"], _draws(context))
+    for error in found:
+        _require_finite(error.horizon, error.distance)
+        for quantity in _encoded_quantities(error):
+            context.record(quantity)
+    context.table("encoded", [asdict(error) for error in found])
+    _finish(context, fit, test.latent, {"trajectories": data.digest, "encoder": encoder.digest})
+
+
+def _trained(
+    context: StepContext, known: Trajectories, held: Trajectories, chart: ObservationChart
+) -> WorldFit:
+    """Return a finished training, from the kept state where there is one."""
+    params = context.params
     longest = max(params["horizons"])
     if longest > held.longest:
         raise BadInput(
@@ -51,28 +84,6 @@ def run(context: StepContext) -> None:
             where=f"steps.{context.step}.params.horizons",
             fix=f"set horizons of at most {held.longest}",
         )
-    fit = _fit(context, known)
-    _train(context, fit)
-    model = fit.model.eval()
-    draws = torch.Generator().manual_seed(context.random.seed % 2**63)
-    found = errors(model, held, params["horizons"], draws)
-    context.table("open-loop", [_row(error) for error in found])
-    for error in found:
-        context.record(_quantity(error))
-    _paths(context, fit, held)
-    _energy(context, fit, held)
-    facts = {
-        "coordinates": chart_facts(model.chart),
-        "hidden": params["model"]["hidden"],
-        "field": params["model"]["field"],
-        "trajectories": data.digest,
-    }
-    tensors = {n: t for n, t in fit.state().items() if n.startswith("model.")}
-    context.attach("world.safetensors", encode_world(tensors, facts))
-
-
-def _fit(context: StepContext, known: Trajectories) -> WorldFit:
-    params = context.params
     schedule = Schedule(**params["schedule"])
     if schedule.horizon > known.longest:
         raise BadInput(
@@ -80,14 +91,54 @@ def _fit(context: StepContext, known: Trajectories) -> WorldFit:
             where=f"steps.{context.step}.params.schedule.horizon",
             fix=f"set a horizon of at most {known.longest}",
         )
-    model = fitted_model(
-        coordinates_of(params["coordinates"], known.observation_size),
+    sizes = params["model"]
+    # velocities in a ball are of points, and nothing cuts them
+    bound_speed = sizes["bound_speed"] and params["coordinates"] != "encoded"
+    model = model_on(
+        chart,
         known,
-        FieldSizes(params["model"]["hidden"], params["model"]["field"]),
-        bound_speed=params["model"]["bound_speed"],
+        FieldSizes(sizes["hidden"], sizes["field"]),
+        bound_speed=bound_speed,
         random=context.random,
     )
-    return WorldFit(model, known, Objective(WORLD_TERMS.values(), params["loss"]), schedule, context.random)
+    objective = Objective(WORLD_TERMS.values(), params["loss"])
+    fit = WorldFit(model, known, objective, schedule, context.random)
+    _train(context, fit)
+    fit.model.eval()
+    return fit
+
+
+def _draws(context: StepContext) -> torch.Generator:
+    return torch.Generator().manual_seed(context.random.seed % 2**63)
+
+
+def _require_finite(horizon: int, error: float) -> None:
+    if not math.isfinite(error):
+        raise InstrumentFailed(
+            f"the open loop of {horizon} steps did not stay finite: momentum grew without end",
+            fix="train longer or with a longer `schedule.horizon`; the last kept state is whole",
+        )
+
+
+def _finish(context: StepContext, fit: WorldFit, held: Trajectories, facts: Mapping[str, Any]) -> None:
+    """Measure a trained world on held-out trajectories, as it observes them, and keep it."""
+    params = context.params
+    found = errors(fit.model, held, params["horizons"], _draws(context))
+    for error in found:
+        _require_finite(error.horizon, error.mean)
+    context.table("open-loop", [_row(error) for error in found])
+    for error in found:
+        context.record(_quantity(error))
+    _paths(context, fit, held)
+    _energy(context, fit, held)
+    facts = {
+        "coordinates": chart_facts(fit.model.chart),
+        "hidden": params["model"]["hidden"],
+        "field": params["model"]["field"],
+        **facts,
+    }
+    tensors = {n: t for n, t in fit.state().items() if n.startswith("model.")}
+    context.attach(WORLD_FILE, encode_world(tensors, facts))
 
 
 def _train(context: StepContext, fit: WorldFit) -> None:
@@ -139,6 +190,32 @@ def _quantity(error: Error) -> Quantity:
         num_samples=error.windows,
         note=f"error over held-out trajectories, of one training; a start 1e-3 off grows to {error.off:.2g}",
     )
+
+
+def _encoded_quantities(error: EncodedError) -> Iterator[Quantity]:
+    """Yield the error of points and that of what is decoded of them."""
+    for name, value, uncertainty, note in (
+        (
+            "latent",
+            error.distance,
+            error.standard_error,
+            f"mean distance of points; {error.still:.2g} if nothing moves",
+        ),
+        (
+            "decoded",
+            error.decoded,
+            error.decoded_error,
+            f"decoded without texture, in scatters of the frames; {error.floor:.2g} of the frame's own point",
+        ),
+    ):
+        yield Quantity(
+            f"{name}_{error.horizon}",
+            value,
+            uncertainty,
+            UncertaintyKind.UNCERTIFIED if uncertainty is None else UncertaintyKind.STANDARD_ERROR,
+            num_samples=error.windows,
+            note=f"{note}; error over held-out trajectories, of one training",
+        )
 
 
 def _paths(context: StepContext, fit: WorldFit, held: Trajectories) -> None:

@@ -11,7 +11,7 @@ from atlas.errors import BadInput
 from atlas_worldmodel.model import Path, WorldModel
 from atlas_worldmodel.trajectories import Trajectories
 
-__all__ = ["Error", "errors", "free_energies", "sample_path"]
+__all__ = ["Error", "errors", "free_energies", "jackknife", "sample_path"]
 
 
 @frozen
@@ -82,7 +82,7 @@ def errors(
         Error(
             h,
             float(error[:, h - 1].mean().sqrt()),
-            _jackknife(error[:, h - 1], rows, len(test)),
+            jackknife(error[:, h - 1], rows, len(test)),
             float(error[:, h - 1].sqrt().median()),
             float(spread[:, h - 1].mean().sqrt()),
             float(still[:, h - 1].mean().sqrt()),
@@ -97,7 +97,7 @@ def _noise(first: torch.Tensor, scatter: torch.Tensor, generator: torch.Generato
     return 1e-3 * scatter * torch.randn(first.shape, generator=generator)
 
 
-def _jackknife(square: torch.Tensor, rows: torch.Tensor, count: int) -> float | None:
+def jackknife(square: torch.Tensor, rows: torch.Tensor, count: int) -> float | None:
     """Return the standard error of the root of the mean, leaving out one trajectory at a time."""
     if count < 2:
         return None

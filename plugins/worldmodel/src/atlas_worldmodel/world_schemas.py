@@ -66,4 +66,33 @@ ENERGY = TableSchema(
     primary_key=("step",),
 )
 
-WORLD_SCHEMAS = {s.identifier: s for s in (OPEN_LOOP, CURVES, PATHS, ENERGY)}
+ENCODED = TableSchema(
+    name="worldmodel-encoded",
+    version=1,
+    description="Errors of prediction in an encoder's ball and of what is decoded there, one horizon a row.",
+    columns=(
+        Column("horizon", "integer", "Steps ahead.", required=True),
+        Column("distance", "number", "Mean hyperbolic distance from the encoder's points.", required=True),
+        Column("standard_error", "number", "Of it, over trajectories."),
+        Column("still", "number", "Distance if nothing moves.", required=True),
+        Column(
+            "displaced",
+            "number",
+            "What a start 1e-3 of the scatter off grows to, by the model: a distance.",
+            required=True,
+        ),
+        Column(
+            "decoded",
+            "number",
+            "Error of the frame decoded without texture, in scatters of the test frames.",
+            required=True,
+        ),
+        Column("decoded_error", "number", "Standard error of it, by the jackknife over trajectories."),
+        Column("floor", "number", "The same error of the frame's own point.", required=True),
+        Column("decoded_still", "number", "The same if nothing moves.", required=True),
+        Column("windows", "integer", "How many.", required=True),
+    ),
+    primary_key=("horizon",),
+)
+
+WORLD_SCHEMAS = {s.identifier: s for s in (OPEN_LOOP, CURVES, PATHS, ENERGY, ENCODED)}

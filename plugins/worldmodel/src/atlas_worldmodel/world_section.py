@@ -12,7 +12,7 @@ from atlas.figures import INK, PALETTE, Figure, encode, html, style
 if TYPE_CHECKING:
     from atlas.record import RunView
 
-__all__ = ["draw_energy", "draw_errors", "draw_paths", "render", "step_figures"]
+__all__ = ["draw_encoded", "draw_energy", "draw_errors", "draw_paths", "render", "step_figures"]
 
 Row = Mapping[str, Any]
 
@@ -39,6 +39,8 @@ def step_figures(view: RunView, step: str) -> Iterator[Figure]:
         "changes. Actions must not depend on the state, or they give it away."
     )
     yield figure("errors", caption, partial(draw_errors, tables["open-loop"]))
+    if "encoded" in tables:
+        yield figure("encoded", _encoded_caption(tables["encoded"]), partial(draw_encoded, tables["encoded"]))
     caption = (
         "Test trajectories from their first observation: recorded in black, predicted along the same actions "
         "in colour, each number of the observation a panel."
@@ -51,6 +53,53 @@ def step_figures(view: RunView, step: str) -> Iterator[Figure]:
         f"{last['mean']:.2g}."
     )
     yield figure("energy", caption, partial(draw_energy, tables["energy"]))
+
+
+def _encoded_caption(rows: Sequence[Row]) -> str:
+    said = "; ".join(
+        f"{row['distance']:.2g}{_error(row['standard_error'])} after {row['horizon']}, decoded "
+        f"{row['decoded']:.2g} where the frame's own point has {row['floor']:.2g}"
+        for row in rows
+    )
+    return (
+        "Left, mean hyperbolic distance of predicted points from the encoder's; grey, what a start 1e-3 of "
+        "the scatter off grows to. Right, error of the frames decoded from predicted points without texture, "
+        f"in scatters of the test frames; black, of the frames' own points. Dashed, if nothing moves. {said}."
+    )
+
+
+def draw_encoded(rows: Sequence[Row], *, kind: str = "svg") -> bytes:
+    """Draw the errors of points and of decoded frames against steps ahead.
+
+    Args:
+        rows: Of the table `encoded`.
+        kind: `svg` or `png`.
+    """
+    from matplotlib.figure import Figure as Drawing
+
+    at = [row["horizon"] for row in rows]
+    panels = (
+        ("distance of points", "distance", ("still", INK, "--"), ("displaced", "#9a9a9a", "-")),
+        ("error of decoded frames", "decoded", ("decoded_still", INK, "--"), ("floor", INK, "-")),
+    )
+    labels = {
+        "still": "nothing moves",
+        "displaced": "1e-3 off",
+        "decoded_still": "nothing moves",
+        "floor": "own point",
+    }
+    with style():
+        drawing = Drawing(figsize=(7.2, 3.0), layout="constrained")
+        for axes, (title, own, *others) in zip(drawing.subplots(1, 2), panels, strict=True):
+            for name, colour, line in others:
+                found = [row[name] for row in rows]
+                axes.plot(at, found, color=colour, linestyle=line, linewidth=1.0, label=labels[name])
+            axes.plot(at, [row[own] for row in rows], color=PALETTE[0], marker="o", label="model")
+            axes.set(xscale="log", yscale="log", xlabel="steps ahead", ylabel=title)
+            axes.set_xticks(at, [str(h) for h in at])
+            axes.minorticks_off()
+            axes.legend(frameon=False, fontsize=8)
+        return encode(drawing, kind)
 
 
 def _error(value: float | None) -> str:

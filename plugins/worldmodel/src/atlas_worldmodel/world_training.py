@@ -18,7 +18,7 @@ from atlas_worldmodel.observation_chart import Coordinate, ObservationChart
 from atlas_worldmodel.trajectories import Trajectories
 from atlas_worldmodel.world_terms import WORLD_SLOT, WorldOutputs
 
-__all__ = ["Schedule", "WorldFit", "fitted_model"]
+__all__ = ["Schedule", "WorldFit", "fitted_model", "model_on"]
 
 
 @frozen
@@ -56,6 +56,31 @@ def fitted_model(
         sizes: Widths of the heads.
         bound_speed: Whether velocities end at the greatest of the data.
         random: Of the weights.
+
+    Raises:
+        BadInput: The trajectories are of unequal lengths.
+    """
+    return model_on(
+        ObservationChart(coordinates, torch.from_numpy(data.observations)),
+        data,
+        sizes,
+        bound_speed=bound_speed,
+        random=random,
+    )
+
+
+def model_on(
+    chart: ObservationChart,
+    data: Trajectories,
+    sizes: FieldSizes,
+    *,
+    bound_speed: bool,
+    random: RandomStreams,
+) -> WorldModel:
+    """Return a model before training on a chart of the data; see `fitted_model`.
+
+    Raises:
+        BadInput: The trajectories are of unequal lengths.
     """
     if int(data.lengths.min()) < data.longest:
         raise BadInput(
@@ -64,7 +89,6 @@ def fitted_model(
             fix="collect with `steps` set to a length that every trajectory reaches",
         )
     seen = torch.from_numpy(data.observations)
-    chart = ObservationChart(coordinates, seen)
     with torch.no_grad():
         measured = chart.state(seen)
     columns = [one.velocity for one in chart.coordinates]
