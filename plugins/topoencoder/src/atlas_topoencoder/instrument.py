@@ -32,7 +32,7 @@ from atlas_topoencoder.viewing import example_images, place_rows
 from atlas_topoencoder.views import Views
 from atlas_topoencoder.weights import standardise
 
-__all__ = ["objective_of", "run", "training_of"]
+__all__ = ["checkpoint_of", "objective_of", "run", "training_of"]
 
 _FITTED = 1000
 """Training examples that a model's initial offsets and scale are fitted to, at most."""
@@ -68,7 +68,7 @@ def run(context: StepContext) -> None:
         generator = random.generator("bootstrap")
         found = measure(test, known, classes=len(dataset.classes), generator=generator)
         metrics.append(found + probe(test, known, classes=len(dataset.classes)))
-        _keep_checkpoint(context, training, dataset, number)
+        context.attach(f"checkpoint{number}.safetensors", checkpoint_of(training))
         if number == 0:
             _show(context, training, history, parts, (known, test))
     context.table("curves", curves)
@@ -149,6 +149,24 @@ def training_of(
     )
 
 
+def checkpoint_of(training: Training) -> bytes:
+    """Return a trained model as a file that the target `topoencoder` reads."""
+    tensors = {
+        name: value for name, value in training.state().items() if name.startswith(("model.", "companions."))
+    }
+    dataset = training.dataset
+    facts = {
+        "classes": list(dataset.classes),
+        "data": dataset.source,
+        "divide_by": dataset.divide_by,
+        "loss": dict(training.objective.active),
+        "schedule": asdict(training.schedule),
+        "seed": training.random.seed,
+        "steps": training.step,
+    }
+    return encode_checkpoint(tensors, training.model.architecture, facts)
+
+
 def _trained(context: StepContext, training: Training, parts: Split, number: int) -> History:
     params = context.params
     total = training.schedule.steps * params["repetitions"]
@@ -172,23 +190,6 @@ def _trained(context: StepContext, training: Training, parts: Split, number: int
         keeping=keeping,
         progress=progress,
     )
-
-
-def _keep_checkpoint(context: StepContext, training: Training, dataset: Dataset, number: int) -> None:
-    tensors = {
-        name: value for name, value in training.state().items() if name.startswith(("model.", "companions."))
-    }
-    facts = {
-        "classes": list(dataset.classes),
-        "data": dataset.source,
-        "divide_by": dataset.divide_by,
-        "loss": dict(training.objective.active),
-        "schedule": asdict(training.schedule),
-        "seed": training.random.seed,
-        "steps": training.step,
-    }
-    data = encode_checkpoint(tensors, training.model.architecture, facts)
-    context.attach(f"checkpoint{number}.safetensors", data)
 
 
 def _show(
