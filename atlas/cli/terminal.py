@@ -12,7 +12,7 @@ import click
 
 from atlas.outcomes import verdicts
 from atlas.quantities import Quantity, UncertaintyKind
-from atlas.report.numbers import format_interval, format_quantity
+from atlas.report.numbers import format_interval, format_quantity, has_no_scatter
 from atlas.report.verdicts import describe_effect, describe_errors
 
 if TYPE_CHECKING:
@@ -83,6 +83,8 @@ def _row(step: str, quantity: Quantity) -> tuple[str, ...]:
     name = quantity.quantity if quantity.index is None else f"{quantity.quantity} {quantity.index}"
     if quantity.uncertainty_kind is UncertaintyKind.UNDEFINED:
         kind = "undefined"
+    elif has_no_scatter(quantity):
+        kind = "every sample gave this"
     else:
         kind = quantity.uncertainty_kind.value.replace("_", " ")
     kind = "; ".join(part for part in (kind, format_interval(quantity)) if part)

@@ -12,7 +12,7 @@ from atlas.governance import interpretation_closed
 from atlas.outcomes import verdicts
 from atlas.quantities import Quantity, UncertaintyKind
 from atlas.record import Event, GateState, RunView
-from atlas.report.numbers import TIMES, format_interval, format_quantity
+from atlas.report.numbers import TIMES, format_interval, format_quantity, has_no_scatter
 from atlas.report.verdicts import describe_effect, describe_errors
 
 __all__ = ["Answer", "Check", "Item", "Row", "Step", "flatten", "gather"]
@@ -221,9 +221,7 @@ def _row(quantity: Quantity, footnotes: tuple[str, ...]) -> Row:
         value=value,
         power=power,
         unit="" if quantity.unit == "1" else quantity.unit,
-        kind="; ".join(
-            part for part in (_KINDS[quantity.uncertainty_kind], format_interval(quantity)) if part
-        ),
+        kind="; ".join(part for part in (_kind(quantity), format_interval(quantity)) if part),
         converged=quantity.converged,
         work=", ".join(products + samples),
         note=footnotes.index(quantity.note) + 1 if quantity.note else None,
@@ -325,3 +323,7 @@ def _subject(event: Event) -> str:
         if name in data:
             return str(data[name])
     return ""
+
+
+def _kind(quantity: Quantity) -> str:
+    return "every sample gave this" if has_no_scatter(quantity) else _KINDS[quantity.uncertainty_kind]

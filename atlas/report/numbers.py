@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from atlas.quantities import Quantity, UncertaintyKind
 
-__all__ = ["TIMES", "format_interval", "format_number", "format_quantity"]
+__all__ = ["TIMES", "format_interval", "format_number", "format_quantity", "has_no_scatter"]
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 
@@ -52,6 +52,11 @@ def format_interval(quantity: Quantity) -> str:
         return ""
     level = "" if quantity.uncertainty_kind is UncertaintyKind.RESIDUAL_BOUND else "95% "
     return f"{level}{format_number(quantity.low)} to {format_number(quantity.high)}"
+
+
+def has_no_scatter(quantity: Quantity) -> bool:
+    """Return whether all samples gave the same, so that their standard error says nothing."""
+    return quantity.uncertainty_kind is UncertaintyKind.STANDARD_ERROR and quantity.uncertainty == 0
 
 
 def _exact(value: float) -> str:

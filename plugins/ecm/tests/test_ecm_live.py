@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from atlas_ecm.live.measurement import home_items
 from atlas_ecm.live.sessions import hold_sessions, tasks_of
 
 from atlas.contracts import StimulusItem
@@ -89,6 +90,13 @@ def test_a_sessions_seed_hangs_on_its_item_and_number_alone():
 def test_sessions_that_would_repeat_each_other_are_refused():
     with pytest.raises(BadInput, match="all sessions of an item are the same"):
         tasks_of(ITEMS, RandomStreams(1), DRAWN | {"temperature": 0})
+
+
+def test_a_baseline_that_no_item_is_of_is_refused_with_what_items_are():
+    items = [StimulusItem("a", "a", {"tier": "contested"}), StimulusItem("b", "b", {"tier": "ground_truth"})]
+    assert home_items(items, {"tier": ["ground_truth"]}) == {"b"}
+    with pytest.raises(BadInput, match="tier is contested, ground_truth; no item has a teir"):
+        home_items(items, {"tier": ["ground_truht"], "teir": ["x"]})
 
 
 MANIFEST = """

@@ -150,13 +150,13 @@ def test_a_session_that_lacks_a_part_is_a_row_that_says_which_and_counts_in_no_m
 
 
 def test_every_file_that_was_read_has_its_digest_in_the_record(atlas):
-    atlas.write("s/a.txt", "User: Q\nAssistant: A\n")
+    atlas.write("s/home/a.txt", "User: Q\nAssistant: A\n")
     atlas.write("m.yaml", MANIFEST)
     assert atlas("run", "m.yaml").code == 0
 
     (row,) = atlas.view(atlas.runs()[0].name).tables("sessions")["ecm-files"]
 
-    assert row["sha256"] == hashlib.sha256((atlas.folder / "s/a.txt").read_bytes()).hexdigest()
+    assert row["sha256"] == hashlib.sha256((atlas.folder / "s/home/a.txt").read_bytes()).hexdigest()
 
 
 def test_a_pair_is_covered_where_both_its_claims_were_put_and_another_item_by_its_own_id():
@@ -323,6 +323,12 @@ def test_a_run_writes_its_tables_and_leaves_the_codes_blank(atlas):
         "home_token_ratio": 1.5,
         "migrated_share": 1.0,
     }
+
+    atlas.write("m.yaml", MANIFEST.replace("home/*", "hone/*"))
+    outcome = atlas("run", "m.yaml")
+    assert outcome.code == 2
+    assert "no session's file matches the baseline pattern 'hone/*'" in outcome.err
+    assert "such as home/" in outcome.err
 
 
 READ_0 = """# Read #0

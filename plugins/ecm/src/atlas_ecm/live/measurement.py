@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from attrs import evolve
 
 from atlas.contracts import StimulusItem
+from atlas.errors import BadInput
 from atlas_ecm.live.session import Task
 from atlas_ecm.live.sessions import Held, hold_sessions, tasks_of
 from atlas_ecm.reader.intervals import share_of_sessions
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from atlas.contracts import GenerativeTarget, StepContext
 
-__all__ = ["measure"]
+__all__ = ["home_items", "measure"]
 
 _EVIDENCE = "held.jsonl"
 
@@ -34,12 +35,14 @@ def measure(context: StepContext) -> None:
     by its label, in every table.
 
     Raises:
-        BadInput: The model does not write, a prompt does not fit it, or sessions would repeat each other.
+        BadInput: No item is of the baseline, the model does not write, a prompt does not fit it, or sessions
+            would repeat each other.
         InstrumentFailed: A session's process ended without an answer, another model answered, or checkpoints
             count tokens differently.
     """
     params = context.params
     items = {item.id: item for part in context.slices for item in part.items}
+    home = home_items(list(items.values()), params.get("baseline", {}))
     context.check(
         "whole prompts",
         context.max_tokens is None,
@@ -64,7 +67,6 @@ def measure(context: StepContext) -> None:
     _state(context, held, items)
     path = context.scratch / _EVIDENCE
     path.write_bytes(evidence)
-    home = {item.id for item in items.values() if _matches(item, params.get("baseline", {}))}
     rows = record_sessions(context, path, tokenizers[0], "model", home=lambda session: session.item in home)
     _record_slices(context, rows, list(answered))
     note = f"cut at {params['max_new_tokens']} tokens; R of these would be larger"
@@ -130,6 +132,23 @@ def _state(context: StepContext, held: Sequence[Held], items: Mapping[str, Stimu
     drawn = context.params["temperature"] > 0
     context.fact("decoding", f"drawn at {context.params['temperature']}" if drawn else "likeliest token")
     context.fact("max_new_tokens", str(context.params["max_new_tokens"]))
+
+
+def home_items(items: Sequence[StimulusItem], wanted: Mapping[str, Sequence[str]]) -> set[str]:
+    """Return the items of the baseline.
+
+    Raises:
+        BadInput: A baseline is declared, and no item is of it.
+    """
+    found = {item.id for item in items if _matches(item, wanted)}
+    if wanted and not found:
+        named = {name: sorted({i.attributes[name] for i in items if name in i.attributes}) for name in wanted}
+        had = "; ".join(
+            f"{name} is {', '.join(values[:12])}" if values else f"no item has a {name}"
+            for name, values in named.items()
+        )
+        raise BadInput("no item of the stimulus is of the baseline", where="baseline", fix=f"in it {had}")
+    return found
 
 
 def _matches(item: StimulusItem, wanted: Mapping[str, Sequence[str]]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from attrs import define, field
 
 from atlas.contracts import StepContext
+from atlas.errors import BadInput
 from atlas.quantities import Quantity, UncertaintyKind
 from atlas.randomness import RandomStreams
 from atlas_ecm.reader.folder import Folder
@@ -40,20 +42,26 @@ def measure(context: StepContext) -> None:
     """Read the sessions of a folder, one at a time.
 
     Raises:
-        BadInput: A file or the tokenizer is faulty.
+        BadInput: A file or the tokenizer is faulty, or a pattern of the baseline matches no file.
     """
     params = context.params
     tokenizer = open_tokenizer(Path(params["tokenizer"])) if "tokenizer" in params else WORDS
-    patterns = params.get("baseline", [])
+    patterns, files = params.get("baseline", []), dict[str, None]()
     copies = _Copies()
+
+    def is_home(session: Session) -> bool:
+        files[session.file] = None
+        return any(fnmatchcase(session.file, pattern) for pattern in patterns)
+
     rows = record_sessions(
         context,
         Path(params["sessions"]),
         tokenizer,
         params["model"],
-        home=lambda session: any(fnmatchcase(session.file, pattern) for pattern in patterns),
+        home=is_home,
         seen=copies.add,
     )
+    _require_matches(patterns, list(files))
     context.fact("pairs", " ".join(covered(row["item"] or "" for row in rows if row["missing"] is None)))
     if copies.lines:
         context.attach("sessions.jsonl", b"".join(copies.lines))
@@ -214,3 +222,15 @@ def _quantities(
     moved = sum(row["economy_migration"] != "none" for row in away)
     note = f"{home.chance:.3g} is expected by chance"
     yield share_of_sessions("migrated_share", moved, len(away), model, note)
+
+
+def _require_matches(patterns: Sequence[str], files: Sequence[str]) -> None:
+    """Refuse a pattern of the baseline that is no file's, which would leave a home unsaid."""
+    for pattern in patterns:
+        if not any(fnmatchcase(file, pattern) for file in files):
+            near = get_close_matches(pattern, files, n=3, cutoff=0.4) or files[:3]
+            raise BadInput(
+                f"no session's file matches the baseline pattern {pattern!r}",
+                where="baseline",
+                fix=f"files are named below `sessions`, such as {', '.join(near)}",
+            )
