@@ -45,7 +45,8 @@ class Complement(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
         """Return the gradient of `z`, itself differentiable."""
         (z,) = ctx.saved_tensors
-        return -2 * gradients[0] * z
+        found: torch.Tensor = -2 * gradients[0] * z
+        return found
 
 
 def _exp0(v: torch.Tensor) -> Pair:

@@ -142,7 +142,8 @@ def pairwise_chord(x: Point, y: Point) -> torch.Tensor:
     Its rounding is absolute, about eps over the product of the complements, and may make it negative: it
     serves to choose the nearest of many points, not to measure small distances.
     """
-    found: torch.Tensor = PairwiseChord.apply(  # type: ignore[no-untyped-call] # torch's own
-        x.z, x.complement, y.z.mT, y.complement.mT
-    )
+    wide = torch.promote_types(x.z.dtype, torch.float32)  # by a product in bfloat16 nothing would be nearest
+    parts = [part.to(wide) for part in (x.z, x.complement, y.z.mT, y.complement.mT)]
+    with torch.autocast(x.z.device.type, enabled=False):
+        found: torch.Tensor = PairwiseChord.apply(*parts)  # type: ignore[no-untyped-call] # torch's own
     return found
