@@ -76,6 +76,53 @@ def test_without_friction_a_frame_is_the_step_of_the_integrator(plane):
     torch.testing.assert_close(path.states.w[:, 0], after.w, rtol=1e-9, atol=1e-11)
 
 
+def pendulum():
+    angle = torch.linspace(-3, 3, 9, dtype=torch.float64)
+    seen = torch.stack((angle.cos(), angle.sin(), 2 * angle), -1)
+    model = model_of(PENDULUM, seen[None])
+    model.bounded, model.speed = True, torch.tensor([3.0], dtype=torch.float64)
+    return model, seen
+
+
+@pytest.mark.parametrize("system", ["plane", "pendulum"])
+def test_frames_together_have_the_values_and_the_gradients_of_frames_in_a_row(plane, system):
+    """The oracle is autograd through `roll`; a fifth of the differences is rounding over a path of eight."""
+    model, first = (plane, torch.randn(9, 4).double()) if system == "plane" else pendulum()
+    draws = torch.Generator().manual_seed(4)
+    actions = torch.randn(9, 8, 1, generator=draws, dtype=torch.float64, requires_grad=True)
+    first.requires_grad_()
+    given = (first, actions, *model.parameters())
+
+    def measured(path):
+        parts = (*path.states, *path[1:])
+        draws = torch.Generator().manual_seed(6)
+        weights = [torch.randn(part.shape, generator=draws, dtype=part.dtype) for part in parts]
+        total = sum((weight * part).sum() for weight, part in zip(weights, parts, strict=True))
+        return parts, torch.autograd.grad(total, given, allow_unused=True)
+
+    together = measured(model(first, actions))
+    in_a_row = measured(model.roll(model.act, model.begin(first), actions))
+    torch.testing.assert_close(together[0], in_a_row[0], rtol=1e-11, atol=1e-12)
+    for one, other in zip(together[1], in_a_row[1], strict=True):
+        assert (one is None) == (other is None)
+        if one is not None:
+            torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-10)
+
+
+def test_the_gradient_of_a_path_is_that_of_finite_differences():
+    model, seen = pendulum()
+    actions = torch.zeros(2, 3, 1, dtype=torch.float64, requires_grad=True)
+    first = seen[[3, 6]].requires_grad_()
+    weight = model.fields.value.first.weight
+
+    def path(first, actions, _):
+        return model(first, actions).observations
+
+    assert torch.autograd.gradcheck(path, (first, actions, weight), eps=1e-6, atol=1e-6)
+    with pytest.raises(BadInput, match="cannot itself be differentiated"):
+        torch.autograd.grad(model(first, actions).observations.sum(), actions, create_graph=True)
+
+
 def test_an_observation_comes_back_from_its_state(plane):
     seen = torch.randn(30, 4, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     torch.testing.assert_close(plane.chart.observation(plane.chart.state(seen)), seen, rtol=1e-9, atol=1e-9)

@@ -17,8 +17,9 @@ from torch import nn
 from atlas.contracts import StepContext
 from atlas.errors import BadInput
 from atlas_worldmodel.environments import Environment
+from atlas_worldmodel.frames import Acting
 from atlas_worldmodel.imagination import WorldStep
-from atlas_worldmodel.model import Acting, WorldModel
+from atlas_worldmodel.model import WorldModel
 from atlas_worldmodel.phase_state import seen_trajectories
 from atlas_worldmodel.policy import points_of
 from atlas_worldmodel.splitting import State

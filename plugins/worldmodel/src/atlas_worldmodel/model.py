@@ -15,27 +15,14 @@ import torch
 from torch import nn
 
 from atlas.randomness import RandomStreams
-from atlas_worldmodel.fields import Fields, FieldSizes, ScalarHead
+from atlas_worldmodel.fields import Fields, FieldSizes, Heads, ScalarHead
+from atlas_worldmodel.frames import Acting, Constants, arrived, departed, pushed
+from atlas_worldmodel.head_tape import HeadTape, packed, unpacked
 from atlas_worldmodel.observation_chart import ObservationChart, normal_coordinates
-from atlas_worldmodel.splitting import State, drift, rotate
+from atlas_worldmodel.splitting import State
+from atlas_worldmodel.step_chain import Steps, chained
 
-__all__ = ["Acting", "Forces", "Path", "WorldModel"]
-
-
-class Acting(NamedTuple):
-    """What acts at points.
-
-    Attributes:
-        pull: Conservative force in the orthonormal frame, `[B, D]`.
-        drive: Force of a unit of each action, likewise, `[B, D, A]`.
-        field: Closed two-form, `[B, D, D]`; None without one.
-        friction: Rate per frame, a scalar or `[B, 1]`.
-    """
-
-    pull: torch.Tensor
-    drive: torch.Tensor
-    field: torch.Tensor | None
-    friction: torch.Tensor
+__all__ = ["Forces", "Path", "WorldModel"]
 
 
 Forces = Callable[[torch.Tensor], Acting]
@@ -47,6 +34,7 @@ class Path(NamedTuple):
 
     Attributes:
         states: Points and velocities after each action, `[B, H, D]`.
+        pull: Conservative force there, `[B, H, D]`.
         observations: `[B, H, O]`.
         rewards: `[B, H]`.
         energies: Kinetic and potential, the first state's before them, `[B, H + 1]`.
@@ -55,6 +43,7 @@ class Path(NamedTuple):
     """
 
     states: State
+    pull: torch.Tensor
     observations: torch.Tensor
     rewards: torch.Tensor
     energies: torch.Tensor
@@ -122,9 +111,14 @@ class WorldModel(nn.Module):
     def act(self, z: torch.Tensor) -> Acting:
         """Return what acts at points `[B, D]`."""
         u, _ = normal_coordinates(State(z, z))
+        return self._acting(z, u, self.fields.heads(self.chart, u))
+
+    def _acting(self, z: torch.Tensor, u: torch.Tensor, said: Heads) -> Acting:
+        """Return what acts at points with those normal coordinates, where the networks say that."""
         fields = self.fields
+        pull, drive = fields.forces(u, said)
         turn = None if fields.field is None else fields.field(z)
-        return Acting(*fields.forces(self.chart, u), turn, fields.friction)
+        return Acting(pull, drive, turn, fields.energies(u, said.value))
 
     def begin(self, observation: torch.Tensor) -> State:
         """Return the state in which `[B, O]` is observed."""
@@ -136,55 +130,126 @@ class WorldModel(nn.Module):
         return self.chart.observation(State(state.z, state.w - self.lag * pull))
 
     def forward(self, observation: torch.Tensor, actions: torch.Tensor) -> Path:
-        """Return the path from `[B, O]` along actions `[B, H, A]`."""
-        return self.roll(self.act, self.begin(observation), actions)
+        """Return the path from `[B, O]` along actions `[B, H, A]`.
+
+        Its gradient is that of `roll`, but can itself not be differentiated: the frames pass one after the
+        other without a graph, and get theirs all together where they were.
+        """
+        if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+            return self.roll(self.act, self.begin(observation), actions)
+        tape, said = HeadTape(self.fields, self.chart), []
+
+        def forces(z: torch.Tensor) -> Acting:
+            u, _ = normal_coordinates(State(z, z))
+            said.append(tape(u))
+            return self._acting(z, u, said[-1])
+
+        with torch.no_grad():
+            measured, constants = self.chart.state(observation), self._constants()
+            now = forces(measured.z)
+            state = State(measured.z, measured.w + self.lag * now.pull)
+            before = []
+            for action in actions.unbind(1):
+                before.append(torch.cat(state, -1))
+                push = pushed(now, action)
+                state = departed(self.chart, state, now, push, constants)
+                now = forces(state.z)
+                state = arrived(state, now, push, constants)
+            rows = torch.stack([packed(heads) for heads in said], 1)
+        return self._chained(tape, observation, actions, torch.stack(before, 1), rows)
+
+    def _chained(
+        self,
+        tape: HeadTape,
+        observation: torch.Tensor,
+        actions: torch.Tensor,
+        before: torch.Tensor,
+        rows: torch.Tensor,
+    ) -> Path:
+        """Return the path with its gradient, of which all values are known.
+
+        Args:
+            tape: Of the networks at each state.
+            observation: `[B, O]`.
+            actions: `[B, H, A]`.
+            before: Points and velocities before each action, `[B, H, 2 D]`.
+            rows: What the networks said, packed, `[B, H + 1, P]`.
+        """
+        size, constants = self.chart.dimension, self._constants()
+
+        def acting(z: torch.Tensor, said: torch.Tensor) -> Acting:
+            return self._acting(z, normal_coordinates(State(z, z))[0], unpacked(said, size))
+
+        left, said_left, said = (part.detach().requires_grad_() for part in (before, rows[:, :-1], rows))
+        state = State(left[..., :size], left[..., size:])
+        now = acting(state.z, said_left)
+        push = pushed(now, actions)
+        flown = departed(self.chart, state, now, push, constants)
+        end = arrived(flown, acting(flown.z, said[:, 1:]), push, constants)
+        measured = self.chart.state(observation)
+        first = State(measured.z, measured.w + self.lag * acting(measured.z, said[:, 0]).pull)
+        z = torch.cat((measured.z.unsqueeze(1), flown.z), 1)
+        places, _ = normal_coordinates(State(z, z))
+        reached = torch.cat((torch.cat(first, -1).unsqueeze(1), torch.cat(end, -1)), 1)
+        found, rows = chained(tape, Steps(left, said_left, said, places, reached))
+        states = State(found[..., :size], found[..., size:])
+        now = acting(states.z, rows)
+        turn = None if now.field is None else now.field[:, :-1]
+        here = Acting(now.pull[:, :-1], now.drive[:, :-1], turn, now.potential[:, :-1])
+        push = pushed(here, actions)
+        flown = departed(self.chart, State(states.z[:, :-1], states.w[:, :-1]), here, push, constants)
+        return self._path(states, flown.w, now, push, actions)
 
     def roll(self, forces: Forces, state: State, actions: torch.Tensor) -> Path:
         """Return the path from a state under forces, which need not be the model's own.
 
         The force of an action is that of the place where its frame begins.
         """
-        now = forces(state.z)
-        work, heat = torch.zeros_like(state.w[..., 0]), torch.zeros_like(state.w[..., 0])
-        kept = [(state.z, state.w, now.pull, work, heat)]
+        now, constants = forces(state.z), self._constants()
+        kept, pushes, flights = [(*state, now.pull, now.potential)], [], []
         for action in actions.unbind(1):
-            push = (now.drive @ action.unsqueeze(-1)).squeeze(-1)
-            state, worked = _kicked(state, now.pull, push, self.lead)
-            state, heated = self._carried(state, now)
+            pushes.append(pushed(now, action))
+            state = departed(self.chart, state, now, pushes[-1], constants)
+            flights.append(state.w)
             now = forces(state.z)
-            if now.field is not None:
-                state = rotate(state, now.field, 0.5)
-            state, more = _kicked(state, now.pull, push, 1 - self.lead)
-            state = self.chart.wrapped(state)
-            work, heat = work + worked + more, heat + heated
-            kept.append((state.z, state.w, now.pull, work, heat))
-        z, w, pull, works, heats = (torch.stack(part, 1) for part in zip(*kept, strict=True))
-        states = State(z, w)
+            state = arrived(state, now, pushes[-1], constants)
+            kept.append((*state, now.pull, now.potential))
+        z, w, pull, potential = (torch.stack(part, 1) for part in zip(*kept, strict=True))
+        acting = Acting(pull, now.drive, None, potential)
+        return self._path(State(z, w), torch.stack(flights, 1), acting, torch.stack(pushes, 1), actions)
+
+    def _path(
+        self, states: State, flown: torch.Tensor, acting: Acting, push: torch.Tensor, actions: torch.Tensor
+    ) -> Path:
+        """Return the path of states.
+
+        Args:
+            states: `[B, H + 1, D]`.
+            flown: Velocities after each flight, `[B, H, D]`.
+            acting: Pull and potential at the states.
+            push: Force of each action, `[B, H, D]`.
+            actions: `[B, H, A]`.
+        """
+        pull, shares = acting.pull, (self.lead * push, (1 - self.lead) * push)
+        before, after = states.w[:, :-1], states.w[:, 1:]
+        kicks = [near / 2 + share for near, share in zip((pull[:, :-1], pull[:, 1:]), shares, strict=True)]
+        # a constant force does work along the mean of the velocities; a rotation does none
+        work = (shares[0] * (before + kicks[0] / 2) + shares[1] * (after - kicks[1] / 2)).sum(-1)
+        heat = (flown.square() - (before + kicks[0]).square()).sum(-1) / 2
         return Path(
-            State(z[:, 1:], w[:, 1:]),
+            State(states.z[:, 1:], after),
+            pull[:, 1:],
             self.observe(states, pull)[:, 1:],
             self.reward(states, pull, actions),
-            self.energy(states),
-            works[:, 1:],
-            heats[:, 1:],
+            states.kinetic_energy + acting.potential,
+            work.cumsum(1),
+            heat.cumsum(1),
         )
 
-    def _carried(self, state: State, now: Acting) -> tuple[State, torch.Tensor]:
-        """Return the state after rotation, bound, flight and friction, and the heat that it took."""
-        if now.field is not None:
-            state = rotate(state, now.field, 0.5)
-        before = state.kinetic_energy
-        if self.bounded:
-            state = self._bounded(state)
-        # without noise, A O A stays on one geodesic: one flight, then the friction
-        kept = torch.exp(-now.friction)
-        state = _flown(State(state.z, state.w * ((1 + kept) / 2)))
-        state = State(state.z, state.w * (2 * kept / (1 + kept)))
-        return state, state.kinetic_energy - before
-
-    def _bounded(self, state: State) -> State:
-        limit = self.speed * self.chart.rate.abs() / self.chart.length
-        return State(state.z, torch.maximum(torch.minimum(state.w, limit), -limit))
+    def _constants(self) -> Constants:
+        limit = self.speed * self.chart.rate.abs() / self.chart.length if self.bounded else None
+        kept = torch.exp(-self.fields.friction)
+        return Constants(self.lead, (1 + kept) / 2, 2 * kept / (1 + kept), limit)
 
     def energy(self, state: State) -> torch.Tensor:
         """Return kinetic and potential energy together, `[B]`."""
@@ -210,19 +275,3 @@ class WorldModel(nn.Module):
         along = (self.reward_form(x) * moving[:, :-1]).sum(-1)
         reward: torch.Tensor = self.reward_mean + self.reward_scale * (density + along)
         return reward
-
-
-def _kicked(
-    state: State, pull: torch.Tensor, push: torch.Tensor, share: torch.Tensor
-) -> tuple[State, torch.Tensor]:
-    """Return the state after half the pull and a share of the push, and the push's work."""
-    pushed = share * push
-    kick = pull / 2 + pushed
-    return State(state.z, state.w + kick), (pushed * (state.w + kick / 2)).sum(-1)
-
-
-def _flown(state: State) -> State:
-    """Return the state a frame of free flight later; in one dimension by its coordinate on the line."""
-    if state.z.shape[-1] > 1:
-        return drift(state, 1.0)
-    return State(torch.tanh(torch.atanh(state.z) + state.w / 2), state.w)

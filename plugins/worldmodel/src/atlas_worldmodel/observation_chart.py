@@ -17,7 +17,7 @@ from attrs import field, frozen
 from torch import nn
 
 from atlas.errors import BadInput
-from atlas_worldmodel.splitting import State
+from atlas_worldmodel.splitting import State, drift
 
 __all__ = ["Coordinate", "ObservationChart", "coordinates_of"]
 
@@ -141,14 +141,20 @@ class ObservationChart(nn.Module):
                 columns[one.cosine], columns[one.sine] = q[..., i].cos(), q[..., i].sin()
         return torch.stack([columns[i] for i in range(len(columns))], -1)
 
-    def wrapped(self, state: State) -> State:
-        """Return the states with angles brought back to -pi .. pi."""
-        if not any(self.angular):
-            return state
-        u, moving = normal_coordinates(state)
-        period = 2 * torch.pi / self.length
-        turn = torch.round(u.detach() / period) * period * self.closed
-        return embed(u - turn, moving)
+    def flown(self, state: State) -> State:
+        """Return the states a frame of free flight later, with angles brought back to -pi .. pi."""
+        if self.dimension == 1:
+            u, moving = normal_coordinates(state)
+            u = u + moving
+        else:
+            state = drift(state, 1.0)
+            if not any(self.angular):
+                return state
+            u, moving = normal_coordinates(state)
+        if any(self.angular):
+            period = 2 * torch.pi / self.length
+            u = u - torch.round(u.detach() / period) * (period * self.closed)
+        return embed(u, moving)
 
     def features(self, u: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return functions of normal coordinates `[..., D]`, periodic in angles, and their derivatives.
@@ -167,6 +173,18 @@ class ObservationChart(nn.Module):
                 values.append(u[..., i])
                 slopes.append(torch.ones_like(u[..., i]))
         return torch.stack(values, -1), torch.stack(slopes, -1)
+
+    def bends(self) -> torch.Tensor:
+        """Return the second derivative of each feature by its coordinate, by the feature itself, `[F]`."""
+        return torch.stack([-(self.length[i] ** 2) * self.closed[i] for i, _ in self._of_features()])
+
+    def spread(self, by_coordinate: torch.Tensor) -> torch.Tensor:
+        """Return what belongs to each coordinate `[..., D]` for each feature of it, `[..., F]`."""
+        return torch.cat([by_coordinate[..., i : i + 1] for i, _ in self._of_features()], -1)
+
+    def _of_features(self) -> list[tuple[int, bool]]:
+        """Return the coordinate of each feature, and whether it is an angle."""
+        return [(i, angular) for i, angular in enumerate(self.angular) for _ in range(2 if angular else 1)]
 
     def gather(self, by_feature: torch.Tensor) -> torch.Tensor:
         """Sum what belongs to each feature `[..., F]` over the features of each coordinate, `[..., D]`."""

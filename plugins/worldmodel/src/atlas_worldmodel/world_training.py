@@ -164,8 +164,8 @@ class WorldFit:
         seen = self.seen[rows[:, None], torch.cat((starts[:, None], ahead + 1), 1)]
         path = self.model(seen[:, 0], self.actions[rows[:, None], ahead])
         with torch.no_grad():
-            pull = self.model.act(path.states.z[:, 0]).pull
-            self.metric.lerp_((pull.square().mean(0) / self.model.fields.unit**2), 0.01)
+            slope = path.pull[:, 0].square().mean(0)
+            self.metric.lerp_(slope / self.model.fields.unit**2, 0.01)
         outputs = WorldOutputs(
             path=path,
             target=self.model.chart.state(seen[:, 1:]).z.detach(),
