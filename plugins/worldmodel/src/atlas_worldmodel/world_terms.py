@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from atlas_topoencoder.geometry import distance, logmap0_difference
-from attrs import frozen
 
 from atlas.contracts import LossTerm
 from atlas_worldmodel.model import Path
@@ -16,9 +16,8 @@ __all__ = ["WORLD_SLOT", "WORLD_TERMS", "WorldOutputs", "wrapped_normal"]
 WORLD_SLOT = "worldmodel.path"
 
 
-@frozen(eq=False)
-class WorldOutputs:
-    """A predicted path with what was recorded.
+class WorldOutputs(NamedTuple):
+    """A predicted path with what was recorded; a tuple, so that a compiled loss can make one.
 
     Attributes:
         path: Predicted.
