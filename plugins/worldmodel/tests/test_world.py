@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from atlas_worldmodel.fields import FieldHead, FieldSizes
+from atlas_worldmodel.frames import Acting
 from atlas_worldmodel.integrator import Dynamics, begin, step
 from atlas_worldmodel.model import WorldModel
 from atlas_worldmodel.observation_chart import ObservationChart, coordinates_of, embed, normal_coordinates
@@ -121,6 +122,28 @@ def test_the_gradient_of_a_path_is_that_of_finite_differences():
     assert torch.autograd.gradcheck(path, (first, actions, weight), eps=1e-6, atol=1e-6)
     with pytest.raises(BadInput, match="cannot itself be differentiated"):
         torch.autograd.grad(model(first, actions).observations.sum(), actions, create_graph=True)
+
+
+def test_with_lag_one_half_and_lead_one_a_frame_is_that_of_euler_and_cromer():
+    model, seen = pendulum()
+    chart = model.chart
+    for parameter, value in ((model.lag, 0.5), (model.lead, 1.0), (model.fields.rubbing, 0.0)):
+        parameter.data.fill_(value)
+    chart.rate.data.fill_(1.0)
+    actions = torch.randn(9, 20, 1, generator=torch.Generator().manual_seed(8), dtype=torch.float64)
+
+    def forces(z):
+        pull = 0.3 * torch.sin(2 * torch.atanh(z) * chart.length) / chart.length
+        return Acting(pull, 0.2 / chart.length.expand(9, 1, 1), None, z[:, 0])
+
+    state = chart.state(seen)
+    path = model.roll(forces, State(state.z, state.w + forces(state.z).pull / 2), actions)
+    angle, speed = torch.atan2(seen[:, 1], seen[:, 0]), seen[:, 2]
+    for frame in range(20):
+        speed = (speed + 0.3 * angle.sin() + 0.2 * actions[:, frame, 0]).clamp(-3, 3)
+        angle = angle + speed
+        true = torch.stack((angle.cos(), angle.sin(), speed), -1)
+        torch.testing.assert_close(path.observations[:, frame], true, rtol=1e-9, atol=1e-9)
 
 
 def test_an_observation_comes_back_from_its_state(plane):
