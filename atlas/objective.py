@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from functools import reduce
+from operator import add
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from attrs import field, frozen
@@ -103,7 +105,6 @@ class Objective:
             BadInput: A term reads a slot that is not among `outputs`.
             PluginFault: A term returns something other than a scalar tensor.
         """
-        total: torch.Tensor | None = None
         values: dict[str, torch.Tensor] = {}
         groups: dict[str, torch.Tensor] = {}
         for name, weight in self.active.items():
@@ -119,12 +120,10 @@ class Objective:
             if getattr(value, "ndim", None) != 0:
                 shape = getattr(value, "shape", type(value).__name__)
                 raise PluginFault(f"the loss term {name!r} returns {shape}, expected a scalar tensor")
-            weighted = weight * value
             values[name] = value
-            groups[term.group] = groups[term.group] + weighted if term.group in groups else weighted
-            total = weighted if total is None else total + weighted
-        assert total is not None  # __attrs_post_init__ made sure of an active term
-        return ObjectiveValue(total, values, groups)
+            so_far = groups.get(term.group)
+            groups[term.group] = weight * value if so_far is None else so_far.add(value, alpha=weight)
+        return ObjectiveValue(reduce(add, groups.values()), values, groups)
 
 
 def _suggestion(name: str, known: Iterable[str]) -> str:

@@ -52,11 +52,12 @@ class Decoder(nn.Module):
         weights: torch.Tensor | None = None,
     ) -> Decoding:
         """Decode `[B, D]`; routed by `router` and its centres where no `weights` `[B, N_c]` are given."""
-        scores, probabilities = None, weights
         if weights is None:
             routing: Routing = router(point(z_geo), centers)
-            scores, probabilities, weights = routing.scores, routing.probabilities, routing.weights
-        assert probabilities is not None
+            scores, log_probabilities = routing.scores, routing.log_probabilities
+            probabilities, weights = routing.probabilities, routing.weights
+        else:
+            scores, probabilities, log_probabilities = None, weights, weights.clamp_min(1e-30).log()
         hidden = self.gate.blended(self.project(logmap0(z_geo)), weights)
         base = (self.render(hidden) + self.skip(hidden)).unflatten(1, self.shape)
         texture = None
@@ -65,6 +66,7 @@ class Decoder(nn.Module):
         return Decoding(
             reconstruction=base if texture is None else base + texture,
             scores=scores,
+            log_probabilities=log_probabilities,
             probabilities=probabilities,
             weights=weights,
             base=base,

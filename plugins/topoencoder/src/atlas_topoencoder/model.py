@@ -119,6 +119,7 @@ class TopoEncoder(nn.Module):
             features=features,
             v=v.z,
             scores=routing.scores,
+            log_probabilities=routing.log_probabilities,
             probabilities=routing.probabilities,
             weights=weights,
             chart=routing.chart,

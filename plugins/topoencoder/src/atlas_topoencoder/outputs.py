@@ -33,6 +33,7 @@ class Encoding(NamedTuple):
         features: Of the extractor, `[B, H]`.
         v: Point before quantisation, `[B, D]`, in the ball.
         scores: Of the router, before the softmax, `[B, N_c]`.
+        log_probabilities: Logarithms of their softmax, `[B, N_c]`.
         probabilities: Softmax of the scores, `[B, N_c]`.
         weights: The same under soft routing; one-hot under `hard` (constant) and `straight-through`
             (the gradient of the softmax), `[B, N_c]`.
@@ -65,6 +66,7 @@ class Encoding(NamedTuple):
     features: torch.Tensor
     v: torch.Tensor
     scores: torch.Tensor
+    log_probabilities: torch.Tensor
     probabilities: torch.Tensor
     weights: torch.Tensor
     chart: torch.Tensor
@@ -116,6 +118,7 @@ class Decoding(NamedTuple):
     Attributes:
         reconstruction: `base + texture`, `[B, *shape]`.
         scores: Of the decoder's router, `[B, N_c]`; None where the weights were given.
+        log_probabilities: Logarithms of what follows, `[B, N_c]`.
         probabilities: Their softmax, `[B, N_c]`; the given weights where those were given.
         weights: What blended the charts, `[B, N_c]`.
         base: From `z_geo` alone, `[B, *shape]`.
@@ -124,6 +127,7 @@ class Decoding(NamedTuple):
 
     reconstruction: torch.Tensor
     scores: torch.Tensor | None
+    log_probabilities: torch.Tensor
     probabilities: torch.Tensor
     weights: torch.Tensor
     base: torch.Tensor

@@ -23,26 +23,29 @@ class Routing(NamedTuple):
 
     Attributes:
         scores: Before the softmax, `[B, N_c]`.
+        log_probabilities: Logarithms of their softmax, `[B, N_c]`.
         probabilities: Their softmax, `[B, N_c]`.
         weights: What blends the charts, `[B, N_c]`: the probabilities, or one-hot.
         chart: Of the greatest score, `[B]` int64.
     """
 
     scores: torch.Tensor
+    log_probabilities: torch.Tensor
     probabilities: torch.Tensor
     weights: torch.Tensor
     chart: torch.Tensor
 
 
 def _blend(scores: torch.Tensor, routing: str) -> Routing:
-    probabilities = scores.softmax(-1)
+    log_probabilities = scores.log_softmax(-1)
+    probabilities = log_probabilities.exp()
     chart = scores.argmax(-1)
     if routing == "soft":
-        return Routing(scores, probabilities, probabilities, chart)
+        return Routing(scores, log_probabilities, probabilities, probabilities, chart)
     weights = functional.one_hot(chart, scores.shape[-1]).to(scores.dtype)
     if routing == "straight-through":
         weights = weights + (probabilities - probabilities.detach())
-    return Routing(scores, probabilities, weights, chart)
+    return Routing(scores, log_probabilities, probabilities, weights, chart)
 
 
 class CovariantRouter(nn.Module):

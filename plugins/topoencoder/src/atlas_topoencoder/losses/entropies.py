@@ -25,13 +25,12 @@ _SMALLEST = 1e-30
 
 def entropy(p: torch.Tensor) -> torch.Tensor:
     """Return the entropy of distributions over the last dimension, `[...]`; 0 log 0 is 0, with gradient 0."""
-    return -(p * p.clamp_min(_SMALLEST).log()).sum(-1)
+    return torch.special.entr(p.clamp_min(_SMALLEST)).sum(-1)
 
 
-def conditional_entropy(scores: torch.Tensor) -> torch.Tensor:
-    """Return the mean entropy of the softmax of scores `[B, N_c]`, H(K|X)."""
-    log_p = scores.log_softmax(-1)
-    return -(log_p.exp() * log_p).sum(-1).mean()
+def conditional_entropy(p: torch.Tensor, log_p: torch.Tensor) -> torch.Tensor:
+    """Return the mean entropy of distributions `[B, N_c]` with their logarithms, H(K|X)."""
+    return (p * log_p).sum() / -p.shape[0]
 
 
 def evenness_gap(p: torch.Tensor) -> torch.Tensor:
@@ -44,9 +43,9 @@ def largest_excess(p: torch.Tensor) -> torch.Tensor:
     return p.max() - 1 / p.shape[-1]
 
 
-def information_gap(scores: torch.Tensor, least: float) -> torch.Tensor:
-    """Return what the mutual information I(X; K) of scores `[B, N_c]` lacks of `least`, or 0."""
-    return (least - entropy(scores.softmax(-1).mean(0)) + conditional_entropy(scores)).relu()
+def information_gap(p: torch.Tensor, log_p: torch.Tensor, least: float) -> torch.Tensor:
+    """Return what the mutual information I(X; K) of distributions `[B, N_c]` lacks of `least`, or 0."""
+    return (least - entropy(p.mean(0)) + conditional_entropy(p, log_p)).relu()
 
 
 def divergence(log_p: torch.Tensor, log_q: torch.Tensor) -> torch.Tensor:

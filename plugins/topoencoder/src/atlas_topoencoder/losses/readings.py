@@ -71,11 +71,11 @@ def _vq(o: ModelOutputs) -> torch.Tensor:
 
 
 def _routing_entropy(o: ModelOutputs) -> torch.Tensor:
-    return entropies.conditional_entropy(o.encoding.scores)
+    return entropies.conditional_entropy(o.encoding.probabilities, o.encoding.log_probabilities)
 
 
 def _anchoring(o: ModelOutputs) -> torch.Tensor:
-    log_p = o.encoding.scores.log_softmax(-1)
+    log_p = o.encoding.log_probabilities
     if o.anchors is None:
         return 0 * log_p.sum()
     given = (o.anchors >= 0).to(log_p.dtype)
@@ -92,7 +92,8 @@ def _chart_collapse(o: ModelOutputs) -> torch.Tensor:
 
 
 def _window(o: ModelOutputs) -> torch.Tensor:
-    return entropies.information_gap(o.encoding.scores, LEAST_INFORMATION)
+    e = o.encoding
+    return entropies.information_gap(e.probabilities, e.log_probabilities, LEAST_INFORMATION)
 
 
 def _usage(o: ModelOutputs) -> torch.Tensor:
@@ -112,13 +113,8 @@ def _code_entropy(o: ModelOutputs) -> torch.Tensor:
     return entropies.evenness_gap(_usage(o).flatten())
 
 
-def _log_probabilities(scores: torch.Tensor | None, probabilities: torch.Tensor) -> torch.Tensor:
-    return probabilities.clamp_min(1e-30).log() if scores is None else scores.log_softmax(-1)
-
-
 def _consistency(o: ModelOutputs) -> torch.Tensor:
-    decoded = _log_probabilities(o.decoding.scores, o.decoding.probabilities)
-    return entropies.divergence(o.encoding.scores.log_softmax(-1), decoded)
+    return entropies.divergence(o.encoding.log_probabilities, o.decoding.log_probabilities)
 
 
 def _uniformity(o: ModelOutputs) -> torch.Tensor:
@@ -223,8 +219,8 @@ def _views(o: ModelOutputs) -> list[Encoding]:
 
 
 def _orbit(o: ModelOutputs) -> torch.Tensor:
-    here = o.encoding.scores.log_softmax(-1)
-    there = [view.scores.log_softmax(-1) for view in _views(o)]
+    here = o.encoding.log_probabilities
+    there = [view.log_probabilities for view in _views(o)]
     both = [entropies.divergence(here, log) + entropies.divergence(log, here) for log in there]
     return torch.stack(both).mean() / 2
 
