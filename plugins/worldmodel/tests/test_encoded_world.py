@@ -112,7 +112,7 @@ def test_a_world_foretells_points_that_are_known_by_a_fifth_of_what_copying_the_
     atlas = atlas_of(5)
     with torch.no_grad():
         frames = atlas.decode(points.flatten(0, 1)).base.unflatten(0, points.shape[:2])
-    test = Encoded(frames, points, latent_trajectories(points, data))
+    test = Encoded(frames, frames, points, latent_trajectories(points, data))
     generator = torch.Generator().manual_seed(0)
     one, four = encoded_errors(fit.model.eval(), atlas, test, [1, 4], generator)
     assert four.floor < 1e-6
@@ -152,7 +152,9 @@ def test_frames_of_images_go_through_the_encoder_as_it_was_trained_on_them(tmp_p
     assert found.frames.shape == (4, 7, 1, 4, 4)
     image = torch.from_numpy(known.observations[2, 3] / np.float32(4)).reshape(1, 1, 4, 4)
     with torch.no_grad():
-        torch.testing.assert_close(found.points[2, 3], atlas.encode(image).z_geo[0])
+        encoding = atlas.encode(image)
+        torch.testing.assert_close(found.points[2, 3], encoding.v[0])
+        torch.testing.assert_close(found.rebuilt[2, 3], atlas.decode(encoding.z_geo).base[0])
 
 
 def test_an_encoder_of_examples_of_another_size_is_refused(tmp_path):
@@ -194,31 +196,27 @@ steps:
 """
 
 
-@pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> Atlas:
-    """A finished run of the small manifest in its folder."""
-    atlas = Atlas(tmp_path_factory.mktemp("encoded"), {})
+@pytest.mark.slow
+def test_a_manifest_learns_a_world_in_the_ball_of_an_atlas_and_decodes_its_open_loop(tmp_path: Path):
+    atlas = Atlas(tmp_path, {})
     atlas.write("m.yaml", MANIFEST)
     outcome = atlas("run", "m.yaml")
     assert outcome.code == 0, outcome.err
-    return atlas
-
-
-def test_a_manifest_learns_a_world_in_the_ball_of_an_atlas_and_decodes_its_open_loop(done: Atlas):
-    run = done.runs()[0]
-    rows = done.view(run.name).tables("world")["encoded"]
+    run = atlas.runs()[0]
+    rows = atlas.view(run.name).tables("world")["encoded"]
     assert [row["horizon"] for row in rows] == [1, 5]
     assert all(row["floor"] > 0 for row in rows)
-    assert "own point" in (run / "report.html").read_text("utf-8")
+    assert "what the encoder makes of the frames" in (run / "report.html").read_text("utf-8")
     world = load_world(run / "raw" / "world" / "world.safetensors")
     assert world.chart.dimension == 2 and torch.equal(world.chart.rate.detach(), torch.ones(2))
 
 
-def test_the_pages_manifest_is_sound(done: Atlas):
+def test_the_pages_manifest_is_sound(tmp_path: Path):
     page = (Path(__file__).parents[3] / "docs" / "worldmodel.md").read_text("utf-8")
     (example,) = re.findall(r"<!-- encoded -->\n```yaml\n(.*?)```", page, re.S)
-    done.write("example.yaml", example)
-    assert done("plan", "example.yaml").code == 0
+    atlas = Atlas(tmp_path, {})
+    atlas.write("example.yaml", example)
+    assert atlas("plan", "example.yaml").code == 0
 
 
 def test_a_step_that_sees_no_encoder_is_refused():

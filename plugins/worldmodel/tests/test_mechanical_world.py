@@ -226,6 +226,7 @@ steps:
 """
 
 
+@pytest.mark.slow
 def test_a_manifest_learns_a_world_and_an_agent_in_it_and_counts_the_worlds_steps(tmp_path):
     atlas = Atlas(tmp_path, {})
     atlas.write("m.yaml", MANIFEST)

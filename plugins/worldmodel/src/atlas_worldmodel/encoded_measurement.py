@@ -34,7 +34,7 @@ class EncodedError:
         decoded: Root of the mean square by which the decoded prediction, without texture, misses the frame,
             in standard deviations of the test frames.
         decoded_error: Its standard error, by the jackknife over trajectories.
-        floor: The same of the frame's own point: what the encoder loses.
+        floor: The same of what the encoder makes of the frame itself, by its codes: what it loses.
         decoded_still: The same of the point at which the prediction begins.
         windows: How many.
     """
@@ -82,15 +82,18 @@ def encoded_errors(
     spread = test.frames.std((0, 1)).clamp_min(1e-6)
     count = len(latent)
 
-    def missed(points: torch.Tensor, frame: torch.Tensor) -> torch.Tensor:
-        decoded = torch.cat([encoder.decode(part).base for part in torch.split(points, _CHUNK)])
+    def missed(decoded: torch.Tensor, frame: torch.Tensor) -> torch.Tensor:
         return ((decoded - test.frames[rows, frame]) / spread).square().flatten(1).mean(1)
+
+    def decoded(points: torch.Tensor) -> torch.Tensor:
+        return torch.cat([encoder.decode(part).base for part in torch.split(points, _CHUNK)])
 
     found = []
     for h in horizons:
         reached = test.points[rows, number + h]
         off = distance(path[:, h - 1], reached)
-        squares = missed(path[:, h - 1], number + h)
+        frame = number + h
+        squares = missed(decoded(path[:, h - 1]), frame)
         found.append(
             EncodedError(
                 horizon=h,
@@ -100,8 +103,8 @@ def encoded_errors(
                 displaced=float(distance(path[:, h - 1], moved[:, h - 1]).mean()),
                 decoded=float(squares.mean().sqrt()),
                 decoded_error=jackknife(squares, rows, count),
-                floor=float(missed(reached, number + h).mean().sqrt()),
-                decoded_still=float(missed(before, number + h).mean().sqrt()),
+                floor=float(missed(test.rebuilt[rows, frame], frame).mean().sqrt()),
+                decoded_still=float(missed(decoded(before), frame).mean().sqrt()),
                 windows=len(windows),
             )
         )

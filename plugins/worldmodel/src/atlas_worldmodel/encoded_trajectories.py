@@ -1,9 +1,10 @@
 """Trajectories in the ball of a trained TopoEncoder, as the learned mechanical world reads them.
 
-What is observed of a point is where it lies and how fast it was reached: its normal coordinates, and their
-rate of change at the end of the geodesic from the frame before. A prediction so begins with two frames. A
-frame that shows a velocity moves at once with an action and stops when the action does, so that the force
-of a frame may depend on the action before, too: both are given.
+Points are the encoder's before it takes their codes: after it they jump where the code changes, which no
+force foretells. What is observed of a point is where it lies and how fast it was reached: its normal
+coordinates, and their rate of change at the end of the geodesic from the frame before. A prediction so begins
+with two frames. A frame that shows a velocity moves at once with an action and stops when the action does,
+so that the force of a frame may depend on the action before, too: both are given.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from atlas.errors import BadInput
 from atlas.randomness import RandomStreams
 from atlas_worldmodel.observation_chart import Coordinate, ObservationChart, normal_coordinates
 from atlas_worldmodel.phase_state import CHECKPOINT, Parts, parts_of
-from atlas_worldmodel.phases import Frames, encode_all
+from atlas_worldmodel.phases import Frames
 from atlas_worldmodel.rollouts import arrival
 from atlas_worldmodel.spaces import Box
 from atlas_worldmodel.trajectories import Trajectories
@@ -40,17 +41,23 @@ __all__ = [
 ]
 
 
+_CHUNK = 4096
+"""Frames encoded together."""
+
+
 @frozen(eq=False)
 class Encoded:
     """Trajectories before and after the encoder.
 
     Attributes:
         frames: What the encoder read, `[N, T + 1, *shape]`.
-        points: `[N, T + 1, D]`, in the ball.
+        rebuilt: What the encoder itself makes of them by its codes, decoded without texture, likewise.
+        points: Before their codes, `[N, T + 1, D]`, in the ball.
         latent: The trajectories there, from the second frame on.
     """
 
     frames: torch.Tensor
+    rebuilt: torch.Tensor
     points: torch.Tensor
     latent: Trajectories
 
@@ -70,10 +77,18 @@ class SeenEncoder:
     parts: Parts
     digest: str
 
+    @torch.no_grad()
     def encode(self, frames: Frames, part: Trajectories) -> Encoded:
         """Return the training or the test trajectories in the ball."""
-        points = encode_all(self.model, frames).targets
-        return Encoded(frames.x, points, latent_trajectories(points, part))
+        points, rebuilt = [], []
+        for x in torch.split(frames.x.flatten(0, 1), _CHUNK):
+            encoding = self.model.encode(x)
+            points.append(encoding.v)
+            rebuilt.append(self.model.decode(encoding.z_geo).base)
+        size = frames.x.shape[:2]
+        whole = torch.unflatten(torch.cat(points), 0, size)
+        again = torch.unflatten(torch.cat(rebuilt), 0, size)
+        return Encoded(frames.x, again, whole, latent_trajectories(whole, part))
 
 
 def seen_encoder(context: StepContext, data: Trajectories) -> SeenEncoder:

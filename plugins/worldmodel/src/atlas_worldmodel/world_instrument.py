@@ -205,7 +205,7 @@ def _encoded_quantities(error: EncodedError) -> Iterator[Quantity]:
             "decoded",
             error.decoded,
             error.decoded_error,
-            f"decoded without texture, in scatters of the frames; {error.floor:.2g} of the frame's own point",
+            f"decoded without texture, in scatters of the frames; {error.floor:.2g} by the encoder itself",
         ),
     ):
         yield Quantity(

@@ -88,7 +88,7 @@ ENCODED = TableSchema(
             required=True,
         ),
         Column("decoded_error", "number", "Standard error of it, by the jackknife over trajectories."),
-        Column("floor", "number", "The same error of the frame's own point.", required=True),
+        Column("floor", "number", "The same error of what the encoder makes of the frame.", required=True),
         Column("decoded_still", "number", "The same if nothing moves.", required=True),
         Column("windows", "integer", "How many.", required=True),
     ),

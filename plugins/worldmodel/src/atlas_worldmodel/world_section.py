@@ -58,13 +58,14 @@ def step_figures(view: RunView, step: str) -> Iterator[Figure]:
 def _encoded_caption(rows: Sequence[Row]) -> str:
     said = "; ".join(
         f"{row['distance']:.2g}{_error(row['standard_error'])} after {row['horizon']}, decoded "
-        f"{row['decoded']:.2g} where the frame's own point has {row['floor']:.2g}"
+        f"{row['decoded']:.2g} where the encoder itself has {row['floor']:.2g}"
         for row in rows
     )
     return (
         "Left, mean hyperbolic distance of predicted points from the encoder's; grey, what a start 1e-3 of "
         "the scatter off grows to. Right, error of the frames decoded from predicted points without texture, "
-        f"in scatters of the test frames; black, of the frames' own points. Dashed, if nothing moves. {said}."
+        "in scatters of the test frames; black, what the encoder makes of the frames. Dashed, if nothing "
+        f"moves. {said}."
     )
 
 
@@ -86,7 +87,7 @@ def draw_encoded(rows: Sequence[Row], *, kind: str = "svg") -> bytes:
         "still": "nothing moves",
         "displaced": "1e-3 off",
         "decoded_still": "nothing moves",
-        "floor": "own point",
+        "floor": "encoder",
     }
     with style():
         drawing = Drawing(figsize=(7.2, 3.0), layout="constrained")
