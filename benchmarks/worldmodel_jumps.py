@@ -21,11 +21,13 @@ import torch
 from atlas_topoencoder.geometry import distance, expmap0, logmap0, mobius_add
 from atlas_topoencoder.jump import FactorizedJumpOperator
 from atlas_worldmodel.attention import Sizes
-from atlas_worldmodel.attention_dynamics import LOSS_WEIGHTS, AttentionDynamics, Jumping
+from atlas_worldmodel.attention_dynamics import AttentionDynamics, Jumping
 from atlas_worldmodel.joint import LatentSequence
 from atlas_worldmodel.jumps import ChartFrames, carry
+from atlas_worldmodel.phase_terms import PHASE_SLOT, PHASE_TERMS, PhaseOutputs
 from atlas_worldmodel.splitting import State
 
+from atlas.objective import Objective
 from atlas.randomness import RandomStreams
 
 SEEDS = (0, 1, 2)
@@ -92,8 +94,7 @@ def trained(kind: str, seed: int, steps: int) -> dict[str, float | str | int]:
         window = cut(data, draw.integers(0, 400, 64), draw.integers(0, LENGTH - length + 1, 64), length)
         noise = torch.Generator().manual_seed(int(random.generator("jumps", step).integers(2**62)))
         path = model(window, Jumping(frames(), noise) if kind == "on" else None)
-        losses = model.losses(window, path)
-        loss = torch.stack([LOSS_WEIGHTS[name] * value for name, value in losses.items()]).sum()
+        loss = Objective(PHASE_TERMS.values())({PHASE_SLOT: PhaseOutputs(model, window, path)}).total
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

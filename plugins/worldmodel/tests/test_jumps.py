@@ -20,6 +20,7 @@ from atlas_worldmodel.jumps import (
     event_share,
     score_surrogate,
 )
+from atlas_worldmodel.phase_terms import PhaseOutputs, jump_likelihood
 from atlas_worldmodel.splitting import State, drift
 
 from atlas.randomness import RandomStreams
@@ -192,7 +193,7 @@ def test_the_rate_is_pulled_to_jumps_that_lead_nearer_and_from_those_that_do_not
     nearer = distance(path.jumped, target) < distance(path.stayed, target)
     assert nearer.any() and not nearer.all()
     expected = torch.where(nearer, -torch.log(1 - torch.exp(-path.rates)), path.rates).mean()
-    assert torch.allclose(model.losses(sequence, path)["jump-likelihood"], expected, rtol=1e-12)
+    assert torch.allclose(jump_likelihood(PhaseOutputs(model, sequence, path)), expected, rtol=1e-12)
     still = model(sequence, None)
     assert torch.equal(still.points, still.stayed) and torch.equal(still.jumped, still.stayed)
 

@@ -1,42 +1,27 @@
-"""A world model of attention and jumps as the phases train it: its paths, and the losses on them.
+"""A world model of attention and jumps as the phases train it: its paths, and a critic beside it.
 
-Of the seed's seven losses of phase 2, those that an attention's forces have: distance, chart transition,
-momentum and jump rate. Energy, Poisson and Hodge terms need a potential.
-
-A penalty on the rate alone is one half of a Poisson process's likelihood, that of steps without an event.
-With the other half, events are the steps whose frame a jump brings nearer: without it nothing raises a rate
-that has fallen, since the gradient of the distance is as small as the rate.
+The losses on its paths are in `phase_terms`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
-from atlas_topoencoder.geometry import distance, pairwise_distance, project
+from atlas_topoencoder.geometry import pairwise_distance, project
 from attrs import frozen
 from torch import nn
-from torch.nn import functional
 
 from atlas.randomness import RandomStreams
 from atlas_worldmodel.attention import Sizes, draw_attention
 from atlas_worldmodel.attention_world import ForcesWorld
+from atlas_worldmodel.critic import Critic, CriticSettings
 from atlas_worldmodel.joint import LatentSequence
-from atlas_worldmodel.jumps import ChartFrames, JumpHead, blend, carry, event_log_probability, event_share
+from atlas_worldmodel.jumps import ChartFrames, JumpHead, blend, carry, event_share
 from atlas_worldmodel.rollouts import opening, remember
 from atlas_worldmodel.splitting import State
 
-__all__ = ["LOSS_WEIGHTS", "AttentionDynamics", "Jumping", "Path"]
-
-LOSS_WEIGHTS: Mapping[str, float] = {
-    "geodesic": 1.0,
-    "chart-transition": 0.1,
-    "momentum": 0.001,
-    "jump-rate": 0.01,
-    "jump-likelihood": 1.0,
-}
-"""Weights of the losses. Seed 002, section 6, dynamics losses 1, 2, 3 and 5; the likelihood is ours."""
+__all__ = ["AttentionDynamics", "Jumping", "Path"]
 
 
 class Path(NamedTuple):
@@ -92,15 +77,24 @@ class AttentionDynamics(nn.Module):
         memory: Points that are remembered, M.
         max_radius: Within which points are kept.
         random: Streams that the initial weights are drawn from.
+        critic: Of a critic beside it; None for none.
     """
 
     def __init__(
-        self, charts: int, sizes: Sizes, *, memory: int, max_radius: float, random: RandomStreams
+        self,
+        charts: int,
+        sizes: Sizes,
+        *,
+        memory: int,
+        max_radius: float,
+        random: RandomStreams,
+        critic: CriticSettings | None = None,
     ) -> None:
         super().__init__()
         self.world = ForcesWorld(charts, sizes, memory=memory, random=random)
         self.jump_head = JumpHead(charts, sizes)
         draw_attention(self.jump_head, random)
+        self.critic = None if critic is None else Critic(sizes.latent, critic, random)
         self.memory, self.max_radius = memory, max_radius
 
     @property
@@ -134,21 +128,3 @@ class AttentionDynamics(nn.Module):
                 state = blend(state, jumped, share)
             kept.append((*state, *forecast, share, stayed.z, jumped.z))
         return Path(*(torch.stack(part, 1) for part in zip(*kept, strict=True)))
-
-    def losses(self, sequence: LatentSequence, path: Path) -> dict[str, torch.Tensor]:
-        """Return each loss of a path, before its weight."""
-        return {
-            "geodesic": distance(path.points, sequence.targets[:, self.given :]).mean(),
-            "chart-transition": functional.cross_entropy(
-                path.logits.flatten(0, 1), sequence.charts[:, self.given :].flatten()
-            ),
-            "momentum": State(path.points, path.velocities).kinetic_energy.mean(),
-            "jump-rate": path.rates.mean(),
-            "jump-likelihood": self._surprise(sequence, path),
-        }
-
-    def _surprise(self, sequence: LatentSequence, path: Path) -> torch.Tensor:
-        """Return `-log p` of what each step's jump should have been: an event where it leads nearer."""
-        target = sequence.targets[:, self.given :]
-        closer = distance(path.jumped, target) < distance(path.stayed, target)
-        return -event_log_probability(path.rates, 1.0, closer.detach()).mean()

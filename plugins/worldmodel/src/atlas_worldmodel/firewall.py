@@ -3,8 +3,8 @@
 The rule is a table. It is kept by the graphs that the losses are given, so that one backward pass suffices
 and no gradient is edited afterwards: a loss cannot train what its graph does not contain. The table of seed
 002, section 6.1, is honoured to the letter, its codebook row included, which editing gradients cannot give:
-the latent point of the encoder is straight-through, and no loss on it reaches a code. Rows for the decoder
-and the jump operator are ours.
+the latent point of the encoder is straight-through, and no loss on it reaches a code. Rows for the critic,
+the decoder and the jump operator are ours.
 """
 
 from __future__ import annotations
@@ -58,10 +58,11 @@ PERMITTED: Mapping[str, frozenset[str]] = {
     "codebook": frozenset(LOSSES),
     "structure-filter": frozenset({REGULARISER, DYNAMICS}),
     "world-model": frozenset({DYNAMICS}),
+    "critic": frozenset({DYNAMICS}),
     "decoder": frozenset({BASE}),
     "jump-operator": frozenset({REGULARISER}),
 }
-"""Losses that may train each group of parameters. Seed 002, section 6.1; the last two rows are ours."""
+"""Losses that may train each group of parameters. Seed 002, section 6.1; the last three rows are ours."""
 
 ASSIGNMENT_TEMPERATURE = 0.1
 """Of soft codes, in squared tangent units; that of the code terms."""
@@ -78,11 +79,12 @@ def loss_group(term_group: str) -> str:
 def parameter_groups(model: TopoEncoder, world: nn.Module | None = None) -> dict[str, list[nn.Parameter]]:
     """Return all parameters by the table's rows, each in one row; a row may be empty.
 
-    A decoder's own router is part of the decoder.
+    A decoder's own router is part of the decoder, and a world model's `critic` is a row of its own.
     """
     centers = model.router.centers_tangent
     metric = model.quantiser.metric
     own = model.own_decoder_router
+    parts = [] if world is None else list(world.named_parameters())
     return {
         "extractor": [
             *model.extractor.parameters(),
@@ -94,7 +96,8 @@ def parameter_groups(model: TopoEncoder, world: nn.Module | None = None) -> dict
         "soft-equivariant": [] if metric is None else list(metric.parameters()),
         "codebook": [model.quantiser.tangent],
         "structure-filter": list(model.structure_filter.parameters()),
-        "world-model": [] if world is None else list(world.parameters()),
+        "world-model": [p for name, p in parts if not name.startswith("critic.")],
+        "critic": [p for name, p in parts if name.startswith("critic.")],
         "decoder": [*model.decoder.parameters(), *([] if own is None else own.parameters())],
         "jump-operator": list(model.jump.parameters()),
     }

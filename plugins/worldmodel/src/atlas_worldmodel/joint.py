@@ -36,6 +36,7 @@ class LatentSequence(NamedTuple):
         charts: `[B, T]` int64.
         centers: Of the charts, `[N_c, D]`, in the ball.
         actions: `[B, T - 1, A]`; action t leads from frame t to frame t + 1.
+        rewards: `[B, T - 1]`, of the same steps; None where they are not known.
     """
 
     points: torch.Tensor
@@ -44,6 +45,7 @@ class LatentSequence(NamedTuple):
     charts: torch.Tensor
     centers: torch.Tensor
     actions: torch.Tensor
+    rewards: torch.Tensor | None = None
 
 
 DynamicsLoss = Callable[[LatentSequence], torch.Tensor]

@@ -14,8 +14,10 @@ from atlas_topoencoder.checkpoint import encode_checkpoint
 from atlas_topoencoder.instrument import objective_of
 
 from atlas.contracts import StepContext
+from atlas.objective import Objective
 from atlas.quantities import Quantity, UncertaintyKind
-from atlas_worldmodel.firewall import require_kept
+from atlas_worldmodel.critic import needs_critic
+from atlas_worldmodel.firewall import DYNAMICS, require_kept
 from atlas_worldmodel.joint import AtlasTerms
 from atlas_worldmodel.phase_metrics import Measure, measure_atlas, measure_drift, measure_world
 from atlas_worldmodel.phase_state import (
@@ -27,6 +29,7 @@ from atlas_worldmodel.phase_state import (
     restored,
     seen_trajectories,
 )
+from atlas_worldmodel.phase_terms import PHASE_TERMS
 from atlas_worldmodel.phases import WorldTraining, atlas_training
 
 __all__ = ["phase_1", "phase_2", "phase_3"]
@@ -127,6 +130,8 @@ def phase_2(context: StepContext) -> None:
     sizes = {"latent": seen.architecture.latent, "site_vectors": 1, "site_scalars": width, "token_vectors": 3}
     sizes |= {"token_scalars": 4, "hidden": context.params["hidden"]}
     facts = {**seen.facts, "phase": 2, "sizes": sizes, "memory": context.params["memory"]}
+    weights = Objective(PHASE_TERMS.values(), context.params["world_loss"]).active
+    facts["critic"] = context.params["critic"] if needs_critic(weights) else None
     training = seen.training(context, facts, encoder_rate=0.0, terms=AtlasTerms(None, None))
     _train(context, training, facts, "phase 2")
     _finish(context, training, seen, facts, [])
@@ -175,7 +180,7 @@ def _train(context: StepContext, training: WorldTraining, facts: Mapping[str, An
         figures = training.advance()
         if training.step % _LOGGED == 0 or training.step == steps:
             curves += [{"step": training.step, "loss": n, "value": v} for n, v in figures.items()]
-            context.progress(name, done=training.step, total=steps, geodesic=figures["geodesic"])
+            context.progress(name, done=training.step, total=steps, loss=figures[DYNAMICS])
         if training.step % _KEPT == 0 and training.step < steps:
             keep(
                 kept, training.state(), training.model.architecture, {"step": training.step, "curves": curves}

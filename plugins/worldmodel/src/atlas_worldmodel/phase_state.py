@@ -16,10 +16,13 @@ from attrs import frozen
 
 from atlas.contracts import StepContext
 from atlas.errors import BadInput
+from atlas.objective import Objective
 from atlas.randomness import RandomStreams
 from atlas_worldmodel.attention import Sizes
 from atlas_worldmodel.attention_dynamics import AttentionDynamics
+from atlas_worldmodel.critic import CriticSettings, require_meaning
 from atlas_worldmodel.joint import AtlasTerms
+from atlas_worldmodel.phase_terms import PHASE_TERMS
 from atlas_worldmodel.phases import Frames, WorldSchedule, WorldTraining, companions_of
 from atlas_worldmodel.trajectories import Trajectories
 from atlas_worldmodel.trajectory_files import read_trajectories
@@ -42,7 +45,7 @@ _TRAJECTORIES = ("trajectories.npz", "trajectories.parquet")
 
 @frozen(eq=False)
 class Parts:
-    """Training and test frames, whitened by the training frames' mean and scatter."""
+    """Training and test frames, whitened by the training frames' mean and scatter, as rewards are."""
 
     train: Frames
     test: Frames
@@ -63,10 +66,12 @@ def parts_of(data: Trajectories) -> Parts:
     known, held = data.split(0.2, RandomStreams(int(data.digest[:15], 16)).generator("split"))
     mean = known.observations.mean((0, 1))
     scatter = np.maximum(known.observations.std((0, 1)), 1e-6)
+    usual, spread = known.rewards.mean(), max(float(known.rewards.std()), 1e-6)
 
     def frames(part: Trajectories) -> Frames:
         x = torch.from_numpy((part.observations - mean) / scatter)
-        return Frames(x, torch.from_numpy(part.action_features()))
+        rewards = torch.from_numpy((part.rewards - usual) / np.float32(spread))
+        return Frames(x, torch.from_numpy(part.action_features()), rewards)
 
     return Parts(frames(known), frames(held))
 
@@ -144,9 +149,19 @@ class Seen:
         """Return a training at its first step, the world model as it was or freshly drawn.
 
         Raises:
-            BadInput: The horizon is longer than the trajectories.
+            BadInput: The horizon is longer than the trajectories, or the loss terms do not fit each other.
         """
         params = context.params
+        objective = Objective(PHASE_TERMS.values(), params["world_loss"])
+        where = f"steps.{context.step}.params.world_loss"
+        require_meaning(objective.active, facts["critic"], where)
+        if facts["critic"] is not None and self.data.terminated.any():
+            raise BadInput(
+                f"{int(self.data.terminated.sum())} trajectories ended in a state from which nothing "
+                "follows, and the critic knows no ends",
+                where=where,
+                fix="collect in an environment whose episodes are cut by time alone",
+            )
         companions = companions_of(self.architecture, int(facts["actions"]), context.random)
         companions.load_state_dict(_below("companions.", self.tensors))
         dynamics = AttentionDynamics(
@@ -155,6 +170,7 @@ class Seen:
             memory=int(facts["memory"]),
             max_radius=self.architecture.max_radius,
             random=context.random,
+            critic=None if facts["critic"] is None else CriticSettings(**facts["critic"]),
         )
         world = _below("world.", self.tensors)
         if world:
@@ -185,6 +201,7 @@ class Seen:
             schedule=schedule,
             views=Views(noise=0.02),
             random=context.random,
+            objective=objective,
         )
 
 

@@ -28,10 +28,11 @@ from attrs import define, field, frozen
 from atlas.errors import InstrumentFailed
 from atlas.objective import Objective
 from atlas.randomness import RandomStreams
-from atlas_worldmodel.attention_dynamics import LOSS_WEIGHTS, AttentionDynamics, Jumping
+from atlas_worldmodel.attention_dynamics import AttentionDynamics, Jumping
 from atlas_worldmodel.firewall import BASE, DYNAMICS, REGULARISER, Cell, audit, divide, parameter_groups
 from atlas_worldmodel.joint import AtlasTerms, LatentSequence, Viewing, joint_losses, latent_sequence
 from atlas_worldmodel.jumps import ChartFrames
+from atlas_worldmodel.phase_terms import PHASE_SLOT, PHASE_TERMS, PhaseOutputs
 
 __all__ = [
     "ALPHA",
@@ -57,10 +58,12 @@ class Frames(NamedTuple):
     Attributes:
         x: Observations, `[N, T, O]`.
         actions: As a model reads them, `[N, T - 1, A]`; action t leads from frame t to frame t + 1.
+        rewards: `[N, T - 1]`, whitened; None where they are not known.
     """
 
     x: torch.Tensor
     actions: torch.Tensor
+    rewards: torch.Tensor | None = None
 
 
 @define(eq=False, kw_only=True)
@@ -162,8 +165,10 @@ def encode_all(model: TopoEncoder, frames: Frames) -> LatentSequence:
         encoding = model.encode(frames.x[rows].flatten(0, 1))
         graphs = divide(model, encoding)
         parts.append(latent_sequence(graphs, frames.actions[rows], live=False, encoding=encoding))
-    points, targets, weights, charts, _, actions = (torch.cat(part) for part in zip(*parts, strict=True))
-    return LatentSequence(points, targets, weights, charts, parts[0].centers, actions)
+    points, targets, weights, charts, _, actions = (
+        torch.cat(part) for part in zip(*(one[:6] for one in parts), strict=True)
+    )
+    return LatentSequence(points, targets, weights, charts, parts[0].centers, actions, frames.rewards)
 
 
 @define(eq=False)
@@ -175,6 +180,7 @@ class WorldTraining:
         companions: Parameters of the atlas's terms.
         dynamics: The world model.
         terms: Of the atlas, which the joint phase trains.
+        objective: Of the world model and its critic.
         frames: Training trajectories.
         schedule: Of the steps.
         views: For terms that compare views.
@@ -190,6 +196,7 @@ class WorldTraining:
     schedule: WorldSchedule
     views: Views
     random: RandomStreams
+    objective: Objective = field(factory=lambda: Objective(PHASE_TERMS.values()))
     step: int = 0
     optimizer: torch.optim.Optimizer = field(init=False)
     _latents: LatentSequence | None = field(init=False, default=None)
@@ -225,16 +232,21 @@ class WorldTraining:
         return Jumping(frames, torch.Generator().manual_seed(seed))
 
     def losses(self) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-        """Return the loss of each column of the firewall, and the world model's own losses, unweighted."""
+        """Return the loss of each column of the firewall, and the world model's terms, unweighted."""
         own: dict[str, torch.Tensor] = {}
         jumping = self.jumping()
 
-        def dynamics(sequence: LatentSequence) -> torch.Tensor:
-            own.update(self.dynamics.losses(sequence, self.dynamics(sequence, jumping)))
-            return torch.stack([LOSS_WEIGHTS[name] * loss for name, loss in own.items()]).sum()
-
         rows, frames = self._window()
         actions = self.frames.actions[rows, frames[:, :-1]]
+        rewards = None if self.frames.rewards is None else self.frames.rewards[rows, frames[:, :-1]]
+
+        def dynamics(sequence: LatentSequence) -> torch.Tensor:
+            sequence = sequence._replace(rewards=rewards)
+            outputs = PhaseOutputs(self.dynamics, sequence, self.dynamics(sequence, jumping))
+            found = self.objective({PHASE_SLOT: outputs})
+            own.update(found.terms)
+            return found.total
+
         if self._latents is not None:
             at = self._latents
             points, targets, weights, charts = (part[rows, frames] for part in at[:4])

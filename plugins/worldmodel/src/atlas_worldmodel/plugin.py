@@ -94,10 +94,11 @@ def atlas_schemas() -> Mapping[str, TableSchema]:
 @hookimpl
 def atlas_loss_terms() -> Mapping[str, LossTerm]:
     """Offer the loss terms."""
+    from atlas_worldmodel.phase_terms import PHASE_TERMS
     from atlas_worldmodel.policy_terms import POLICY_TERMS
     from atlas_worldmodel.world_terms import WORLD_TERMS
 
-    return {**POLICY_TERMS, **WORLD_TERMS}
+    return {**PHASE_TERMS, **POLICY_TERMS, **WORLD_TERMS}
 
 
 @hookimpl

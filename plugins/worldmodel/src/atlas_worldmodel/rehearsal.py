@@ -5,17 +5,17 @@ from __future__ import annotations
 import torch
 from atlas_topoencoder.architecture import Architecture
 from atlas_topoencoder.companions import Companions
-from atlas_topoencoder.geometry import distance
 from atlas_topoencoder.losses.terms import SEED_WEIGHTS, TERMS
 from atlas_topoencoder.model import TopoEncoder
 
 from atlas.objective import Objective
 from atlas.randomness import RandomStreams
 from atlas_worldmodel.attention import Sizes
-from atlas_worldmodel.attention_world import ForcesWorld
+from atlas_worldmodel.attention_dynamics import AttentionDynamics
+from atlas_worldmodel.critic import CriticSettings
 from atlas_worldmodel.firewall import Cell, audit, parameter_groups
 from atlas_worldmodel.joint import AtlasTerms, LatentSequence, joint_losses
-from atlas_worldmodel.rollouts import opening, rollout
+from atlas_worldmodel.phase_terms import PHASE_SLOT, PHASE_TERMS, PhaseOutputs
 
 __all__ = ["rehearse"]
 
@@ -23,7 +23,7 @@ _BATCH, _FRAMES, _FEATURES, _ACTIONS, _MEMORY = 8, 6, 12, 2, 1
 
 
 def rehearse(seed: int) -> list[Cell]:
-    """Return the audit of a TopoEncoder with all of its unsupervised terms, and of a world model.
+    """Return the audit of a TopoEncoder with its unsupervised terms, and of a world model with all of its.
 
     Args:
         seed: Of weights and frames.
@@ -34,15 +34,22 @@ def rehearse(seed: int) -> list[Cell]:
     )
     model = TopoEncoder(architecture, random)
     sizes = Sizes(latent=4, site_vectors=1, site_scalars=_ACTIONS, token_vectors=3, token_scalars=4)
-    world = ForcesWorld(architecture.charts, sizes, memory=_MEMORY, random=random)
+    world = AttentionDynamics(
+        architecture.charts,
+        sizes,
+        memory=_MEMORY,
+        max_radius=architecture.max_radius,
+        random=random,
+        critic=CriticSettings(hidden=16),
+    )
+    objective = Objective(PHASE_TERMS.values(), dict.fromkeys(PHASE_TERMS, 1.0))
     companions = Companions(charts=3, latent=4, classes=0, actions=_ACTIONS, streams=random)
     left_out = {"orbit", "vicreg-invariance"} | {n for n, t in TERMS.items() if t.group == "supervised"}
     weights = {name: 0.0 if name in left_out else weight for name, weight in SEED_WEIGHTS.items()}
 
     def dynamics(sequence: LatentSequence) -> torch.Tensor:
-        begin = opening(sequence.points, sequence.actions, _MEMORY)
-        predicted = rollout(world, begin, sequence.centers)
-        return distance(predicted, sequence.targets[:, _MEMORY + 2 :]).mean()
+        sequence = sequence._replace(rewards=drawn("rewards", _BATCH, _FRAMES - 1))
+        return objective({PHASE_SLOT: PhaseOutputs(world, sequence, world(sequence, None))}).total
 
     def drawn(purpose: str, *shape: int) -> torch.Tensor:
         return torch.tensor(random.generator(purpose).random(shape), dtype=torch.float32)
