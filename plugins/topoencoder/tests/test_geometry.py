@@ -215,3 +215,15 @@ def test_pairwise_chords_are_those_of_the_pairs_and_have_two_derivatives() -> No
     inputs = x.requires_grad_(), y.requires_grad_()
     assert torch.autograd.gradcheck(chords, inputs)
     assert torch.autograd.gradgradcheck(chords, inputs)
+
+
+def test_distances_of_points_that_broadcast_have_two_derivatives() -> None:
+    x, y = ball(1.0, 29, count=3, dimensions=3), ball(1.5, 30, count=2, dimensions=3)
+
+    def distances(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return points.pairwise_distance(points.point(x), points.point(y))
+
+    inputs = x.requires_grad_(), y.requires_grad_()
+    assert torch.allclose(distances(*inputs), geometry.distance(x[:, None], y), rtol=1e-13)
+    assert torch.autograd.gradcheck(distances, inputs)
+    assert torch.autograd.gradgradcheck(distances, inputs)

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["Complement", "Exp0", "HalfDistance", "MobiusSum", "PairwiseChord"]
+__all__ = ["Chord", "Complement", "Exp0", "HalfDistance", "MobiusSum", "PairwiseChord"]
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 
@@ -156,6 +156,41 @@ class MobiusSum(torch.autograd.Function):
         by_x = sign * torch.addcmul(by_total, square, by_numerator)
         wanted = (by_x, by_a, by_total, a * by_product)
         return (None, *(g.sum_to_size(one.shape) for g, one in zip(wanted, (x, a, y, b), strict=True)))
+
+
+def _chord(x: torch.Tensor, a: torch.Tensor, y: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    gap = y - x
+    return (gap * gap).sum(-1, keepdim=True) / (a * b)
+
+
+class Chord(torch.autograd.Function):
+    """`|x - y|^2 / (a b)` from differences, which stay exact; points broadcast."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, a: torch.Tensor, y: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        """Return the chords, `[..., 1]`."""
+        gap = y - x
+        scale = (a * b).reciprocal()
+        chord = (gap * gap).sum(-1, keepdim=True) * scale
+        ctx.save_for_backward(x, a, y, b, gap, scale, chord)
+        return chord
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Return the gradients of x, a, y and b."""
+        x, a, y, b, gap, scale, chord = ctx.saved_tensors
+        (gradient,) = gradients
+        if torch.is_grad_enabled():
+            return tuple(_by_autograd(lambda *inputs: (_chord(*inputs),), (x, a, y, b), gradients))
+        of_x, of_a, of_y, of_b = ctx.needs_input_grad
+        by_scale = gradient * chord
+        by_gap = (2 * gradient * scale) * gap
+        return (
+            (-by_gap).sum_to_size(x.shape) if of_x else None,
+            (by_scale / -a).sum_to_size(a.shape) if of_a else None,
+            by_gap.sum_to_size(y.shape) if of_y else None,
+            (by_scale / -b).sum_to_size(b.shape) if of_b else None,
+        )
 
 
 def _pairwise_chord(x: torch.Tensor, a: torch.Tensor, y: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

@@ -106,11 +106,11 @@ class TopoEncoder(nn.Module):
         local = minus(c_bar, v)
         quantised = self.quantiser(local)
         row = weights.unsqueeze(1)
-        z_q = exp0((row @ quantised.z_q_tangent).squeeze(1))
+        z_q = exp0(torch.bmm(row, quantised.z_q_tangent).squeeze(1))
         residuals = log0_difference(_joined(quantised.z_q, z_q).detach(), local.at(1))
         residual_charts, residual = torch.split(residuals, [weights.shape[1], 1], 1)
         z_n_charts = self.structure_filter(residual_charts)
-        z_n = (row @ z_n_charts).squeeze(1)
+        z_n = torch.bmm(row, z_n_charts).squeeze(1)
         z_tex = residual.squeeze(1) - z_n
         if self.detail is not None:
             z_tex = z_tex + self.detail(features)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 
-from atlas_topoencoder.closed_gradients import Complement, Exp0, HalfDistance, MobiusSum, PairwiseChord
+from atlas_topoencoder.closed_gradients import Chord, Complement, Exp0, HalfDistance, MobiusSum, PairwiseChord
 
 __all__ = [
     "SMALLEST_CHORD",
@@ -108,8 +108,10 @@ def minus(x: Point, y: Point) -> Point:
 
 def chord(x: Point, y: Point) -> torch.Tensor:
     """Return `sinh(d / 2)^2` of the distance d, `|x - y|^2 / ((1 - |x|^2)(1 - |y|^2))`, `[..., 1]`."""
-    gap = y.z - x.z
-    return (gap * gap).sum(-1, keepdim=True) / (x.complement * y.complement)
+    found: torch.Tensor = Chord.apply(  # type: ignore[no-untyped-call] # torch's own
+        x.z, x.complement, y.z, y.complement
+    )
+    return found
 
 
 def log0_difference(x: Point, y: Point) -> torch.Tensor:
@@ -118,17 +120,14 @@ def log0_difference(x: Point, y: Point) -> torch.Tensor:
     With `u = chord(x, y)`, Möbius difference and logarithm collapse to
     `asinh(sqrt u) / sqrt(u (1 + u)) * ((y - x) / (1 - |y|^2) - u x)`, in which nothing cancels.
     """
-    gap = y.z - x.z
-    u = (gap * gap).sum(-1, keepdim=True) / (x.complement * y.complement)
+    gap, u = y.z - x.z, chord(x, y)
     root = u.clamp_min(torch.finfo(u.dtype).eps / 10).sqrt()
     return root.asinh() / (root * (1 + u).sqrt()) * (gap / y.complement - u * x.z)
 
 
 def pairwise_distance(x: Point, y: Point) -> torch.Tensor:
     """Return the distances of `[B, D]` to `[N, D]`, `[B, N]`, from differences, which stay exact."""
-    gap = x.z.unsqueeze(1) - y.z
-    u = (gap * gap).sum(-1) / (x.complement * y.complement.mT)
-    return 2 * half_distance(u)
+    return 2 * half_distance(chord(x.at(1), y).squeeze(-1))
 
 
 def hyperboloid(x: Point) -> torch.Tensor:

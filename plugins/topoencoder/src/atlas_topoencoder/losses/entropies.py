@@ -25,7 +25,8 @@ _SMALLEST = 1e-30
 
 def entropy(p: torch.Tensor) -> torch.Tensor:
     """Return the entropy of distributions over the last dimension, `[...]`; 0 log 0 is 0, with gradient 0."""
-    return torch.special.entr(p.clamp_min(_SMALLEST)).sum(-1)
+    found: torch.Tensor = torch.special.entr(p.clamp_min(_SMALLEST)).sum(-1)
+    return found
 
 
 def conditional_entropy(p: torch.Tensor, log_p: torch.Tensor) -> torch.Tensor:
@@ -60,7 +61,7 @@ def code_usage(weights: torch.Tensor, soft_codes: torch.Tensor) -> torch.Tensor:
         weights: `[B, N_c]`.
         soft_codes: `[B, N_c, K]`, summing to 1 over K.
     """
-    return torch.einsum("bn,bnk->nk", weights, soft_codes) / weights.shape[0]
+    return (weights.unsqueeze(-1) * soft_codes).mean(0)
 
 
 def per_chart_gaps(usage: torch.Tensor) -> torch.Tensor:
