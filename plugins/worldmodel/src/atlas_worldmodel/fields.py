@@ -18,7 +18,16 @@ from torch.nn import functional
 from atlas.randomness import RandomStreams
 from atlas_worldmodel.observation_chart import ObservationChart, in_frame
 
-__all__ = ["DriveHead", "FieldHead", "FieldSizes", "Fields", "Heads", "ScalarHead"]
+__all__ = [
+    "DriveHead",
+    "FieldHead",
+    "FieldSizes",
+    "Fields",
+    "Heads",
+    "LinearField",
+    "ScalarHead",
+    "linear_field",
+]
 
 
 class Heads(NamedTuple):
@@ -87,6 +96,35 @@ class FieldHead(nn.Module):
         bend = 1 - torch.tanh(self.first(z)).square()
         slope = (self.second.weight * bend.unsqueeze(-2)) @ self.first.weight  # [..., j, i] = d A_j / d z_i
         return slope.mT - slope
+
+
+class LinearField(NamedTuple):
+    """A field at known points, and how it changes about them; a map of points.
+
+    Attributes:
+        values: With the gradient by the head's parameters, `[B, T, D, D]`.
+        slopes: By the point, `[B, T, D, D, D]`.
+    """
+
+    values: torch.Tensor
+    slopes: torch.Tensor
+
+    def __call__(self, z: torch.Tensor, steps: slice | int = slice(None)) -> torch.Tensor:
+        """Return the field at points that are some of those T, and move with a graph."""
+        move = z - z.detach()  # zero, with a gradient
+        return self.values[:, steps] + (self.slopes[:, steps] * move[..., None, None, :]).sum(-1)
+
+
+def linear_field(field: FieldHead, z: torch.Tensor) -> LinearField:
+    """Return the field at points `[B, T, D]`, exact in value and in first derivatives."""
+    z = z.detach().requires_grad_()
+    values = field(z)
+    slopes = torch.zeros(*z.shape, z.shape[-1], z.shape[-1], dtype=z.dtype, device=z.device)
+    for i in range(z.shape[-1]):
+        for j in range(i):
+            (by,) = torch.autograd.grad(values[..., i, j].sum(), z, retain_graph=True)
+            slopes[..., i, j, :], slopes[..., j, i, :] = by, -by
+    return LinearField(values, slopes)
 
 
 class DriveHead(nn.Module):

@@ -63,7 +63,7 @@ def departed(
         state = rotate(state, acting.field, 0.5)
     w, limit = state.w, constants.limit
     if limit is not None:
-        w = torch.maximum(torch.minimum(w, limit), -limit)
+        w = w.clamp(-limit, limit)
     state = chart.flown(State(state.z, w * constants.flying))
     return State(state.z, state.w * constants.slowed)
 

@@ -118,11 +118,11 @@ class HeadGradients:
         self._v1, self._d1 = torch.zeros_like(tape.v1), torch.zeros_like(tape.d1)
         self._v2, self._d2 = torch.zeros_like(tape.v2), torch.zeros_like(tape.d2)
         self._v3, self._d3 = torch.zeros_like(tape.v3), torch.zeros_like(tape.d3)
-        self._v2_bias, self._d2_bias = torch.zeros_like(tape.v3), torch.zeros_like(tape.v3)
+        self._deep_bias = torch.zeros_like(tape.v3).repeat(2, 1)
         self._d3_bias = torch.zeros_like(tape.d3_bias)
         self.found = (
-            self._v1[:-1].T, self._v1[-1], self._v2, self._v2_bias, self._v3,
-            self._d1[:-1].T, self._d1[-1], self._d2, self._d2_bias, self._d3, self._d3_bias,
+            self._v1[:-1].T, self._v1[-1], self._v2, self._deep_bias[0], self._v3,
+            self._d1[:-1].T, self._d1[-1], self._d2, self._deep_bias[1], self._d3, self._d3_bias,
         )  # fmt: skip
 
     def __call__(self, number: int, by: Heads) -> torch.Tensor:
@@ -137,10 +137,10 @@ class HeadGradients:
         p = t @ tape.v1[:-1]
         bent_p, steep = bent_h * p, bent_k * tape.v3
         r = bent_p @ tape.v2.T
-        at_k = torch.addcmul(e, k, r, value=-2).mul_(steep)
-        at_k_d = (g @ tape.d3).mul_(bent_k_d)
-        at_hidden = torch.empty_like(hidden)
-        at_h, at_h_d = at_hidden
+        at_hidden, at_deep = torch.empty_like(hidden), torch.empty_like(deep)
+        (at_h, at_h_d), (at_k, at_k_d) = at_hidden, at_deep
+        torch.addcmul(e, k, r, value=-2, out=at_k).mul_(steep)
+        torch.mm(g, tape.d3, out=at_k_d).mul_(bent_k_d)
         torch.mm(at_k, tape.v2, out=at_h)
         torch.mm(at_k_d, tape.d2, out=at_h_d)
         at_hidden.mul_(bent)
@@ -149,10 +149,9 @@ class HeadGradients:
         self._v1[:-1].addmm_(t.T, back)
         self._d1.addmm_(x.T, at_h_d)
         self._v2.addmm_(steep.T, bent_p).addmm_(at_k.T, h)
-        self._v2_bias += at_k.sum(0)
+        self._deep_bias += at_deep.sum(1)
         self._v3 += torch.addcmul(e * k, bent_k, r).sum(0)
         self._d2.addmm_(at_k_d.T, h_d)
-        self._d2_bias += at_k_d.sum(0)
         self._d3.addmm_(g.T, k_d)
         self._d3_bias += g.sum(0)
         by_x = torch.addmm(at_h @ tape.v1[:-1].T, at_h_d, tape.d1[:-1].T)

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from atlas.randomness import RandomStreams
-from atlas_worldmodel.fields import Fields, FieldSizes, Heads, ScalarHead
+from atlas_worldmodel.fields import Fields, FieldSizes, Heads, ScalarHead, linear_field
 from atlas_worldmodel.frames import Acting, Constants, arrived, departed, pushed
 from atlas_worldmodel.head_tape import HeadTape, packed, unpacked
 from atlas_worldmodel.observation_chart import ObservationChart, normal_coordinates
@@ -111,14 +111,15 @@ class WorldModel(nn.Module):
     def act(self, z: torch.Tensor) -> Acting:
         """Return what acts at points `[B, D]`."""
         u, _ = normal_coordinates(State(z, z))
-        return self._acting(z, u, self.fields.heads(self.chart, u))
+        return self._acting(u, self.fields.heads(self.chart, u), self._turn(z))
 
-    def _acting(self, z: torch.Tensor, u: torch.Tensor, said: Heads) -> Acting:
-        """Return what acts at points with those normal coordinates, where the networks say that."""
-        fields = self.fields
-        pull, drive = fields.forces(u, said)
-        turn = None if fields.field is None else fields.field(z)
-        return Acting(pull, drive, turn, fields.energies(u, said.value))
+    def _turn(self, z: torch.Tensor) -> torch.Tensor | None:
+        return None if self.fields.field is None else self.fields.field(z)
+
+    def _acting(self, u: torch.Tensor, said: Heads, turn: torch.Tensor | None) -> Acting:
+        """Return what acts at normal coordinates, where the networks say that and the field is `turn`."""
+        pull, drive = self.fields.forces(u, said)
+        return Acting(pull, drive, turn, self.fields.energies(u, said.value))
 
     def begin(self, observation: torch.Tensor) -> State:
         """Return the state in which `[B, O]` is observed."""
@@ -142,28 +143,29 @@ class WorldModel(nn.Module):
         def forces(z: torch.Tensor) -> Acting:
             u, _ = normal_coordinates(State(z, z))
             said.append(tape(u))
-            return self._acting(z, u, said[-1])
+            return self._acting(u, said[-1], self._turn(z))
 
         with torch.no_grad():
             measured, constants = self.chart.state(observation), self._constants()
             now = forces(measured.z)
             state = State(measured.z, measured.w + self.lag * now.pull)
-            before = []
+            passed = [state]
             for action in actions.unbind(1):
-                before.append(torch.cat(state, -1))
                 push = pushed(now, action)
                 state = departed(self.chart, state, now, push, constants)
                 now = forces(state.z)
                 state = arrived(state, now, push, constants)
-            rows = torch.stack([packed(heads) for heads in said], 1)
-        return self._chained(tape, observation, actions, torch.stack(before, 1), rows)
+                passed.append(state)
+            states = torch.cat([torch.stack(part, 1) for part in zip(*passed, strict=True)], -1)
+            rows = packed(Heads(*(torch.stack(part, 1) for part in zip(*said, strict=True))))
+        return self._chained(tape, observation, actions, states, rows)
 
     def _chained(
         self,
         tape: HeadTape,
         observation: torch.Tensor,
         actions: torch.Tensor,
-        before: torch.Tensor,
+        passed: torch.Tensor,
         rows: torch.Tensor,
     ) -> Path:
         """Return the path with its gradient, of which all values are known.
@@ -172,33 +174,39 @@ class WorldModel(nn.Module):
             tape: Of the networks at each state.
             observation: `[B, O]`.
             actions: `[B, H, A]`.
-            before: Points and velocities before each action, `[B, H, 2 D]`.
+            passed: Points and velocities, `[B, H + 1, 2 D]`.
             rows: What the networks said, packed, `[B, H + 1, P]`.
         """
         size, constants = self.chart.dimension, self._constants()
 
-        def acting(z: torch.Tensor, said: torch.Tensor) -> Acting:
-            return self._acting(z, normal_coordinates(State(z, z))[0], unpacked(said, size))
+        field = None
+        if self.fields.field is not None:
+            field = linear_field(self.fields.field, passed[..., :size])
+        before, after = slice(None, -1), slice(1, None)
 
-        left, said_left, said = (part.detach().requires_grad_() for part in (before, rows[:, :-1], rows))
+        def acting(z: torch.Tensor, said: torch.Tensor, at: slice | int) -> Acting:
+            u, _ = normal_coordinates(State(z, z))
+            return self._acting(u, unpacked(said, size), None if field is None else field(z, at))
+
+        known = (passed[:, before], rows[:, before], rows)
+        left, said_left, said = (part.detach().requires_grad_() for part in known)
         state = State(left[..., :size], left[..., size:])
-        now = acting(state.z, said_left)
+        now = acting(state.z, said_left, before)
         push = pushed(now, actions)
         flown = departed(self.chart, state, now, push, constants)
-        end = arrived(flown, acting(flown.z, said[:, 1:]), push, constants)
+        end = arrived(flown, acting(flown.z, said[:, after], after), push, constants)
         measured = self.chart.state(observation)
-        first = State(measured.z, measured.w + self.lag * acting(measured.z, said[:, 0]).pull)
+        first = State(measured.z, measured.w + self.lag * acting(measured.z, said[:, 0], 0).pull)
         z = torch.cat((measured.z.unsqueeze(1), flown.z), 1)
         places, _ = normal_coordinates(State(z, z))
         reached = torch.cat((torch.cat(first, -1).unsqueeze(1), torch.cat(end, -1)), 1)
         found, rows = chained(tape, Steps(left, said_left, said, places, reached))
         states = State(found[..., :size], found[..., size:])
-        now = acting(states.z, rows)
-        turn = None if now.field is None else now.field[:, :-1]
-        here = Acting(now.pull[:, :-1], now.drive[:, :-1], turn, now.potential[:, :-1])
-        push = pushed(here, actions)
-        flown = departed(self.chart, State(states.z[:, :-1], states.w[:, :-1]), here, push, constants)
-        return self._path(states, flown.w, now, push, actions)
+        state = State(states.z[:, before], states.w[:, before])
+        now = acting(state.z, rows[:, before], before)
+        push = pushed(now, actions)
+        flown = departed(self.chart, state, now, push, constants)
+        return self._path(states, flown.w, acting(states.z, rows, slice(None)), push, actions)
 
     def roll(self, forces: Forces, state: State, actions: torch.Tensor) -> Path:
         """Return the path from a state under forces, which need not be the model's own.

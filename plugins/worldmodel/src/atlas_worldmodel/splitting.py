@@ -51,13 +51,18 @@ def rotate(state: State, field: torch.Tensor, time: float) -> State:
     """Return the state after a two-form `[..., D, D]` has turned the velocity at a fixed point.
 
     The Cayley transform of `time F / lambda^2`: an orthogonal matrix for any strength and step, symmetric in
-    time, and right to second order.
+    time, and right to second order. In up to three dimensions an antisymmetric H has `H^3 = -h^2 H` with
+    `h^2 = |H|^2 / 2`, and `(I - H)^-1 (I + H) = I + 2 (H + H^2) / (1 + h^2)` needs no inverse.
     """
     shrink = 1 - state.z.square().sum(-1, keepdim=True)
     half = (time / 8) * shrink.square().unsqueeze(-1) * field
+    turned = (half * state.w.unsqueeze(-2)).sum(-1)
+    if half.shape[-1] <= 3:
+        twice = (half * turned.unsqueeze(-2)).sum(-1)
+        share = 2 / (1 + half.square().sum((-2, -1)) / 2)
+        return State(state.z, state.w + share.unsqueeze(-1) * (turned + twice))
     identity = torch.eye(half.shape[-1], dtype=half.dtype, device=half.device)
-    ahead = state.w + (half @ state.w.unsqueeze(-1)).squeeze(-1)
-    return State(state.z, torch.linalg.solve(identity - half, ahead))
+    return State(state.z, torch.linalg.solve(identity - half, state.w + turned))
 
 
 def drift(state: State, time: float) -> State:
