@@ -49,9 +49,10 @@ def measured(
     scale, metric = fit.scale.to(device), fit.metric.to(device)
 
     def total(seen: torch.Tensor, actions: torch.Tensor, rewards: torch.Tensor) -> torch.Tensor:
+        path = model(seen[:, 0], actions)
         outputs = WorldOutputs(
-            path=model(seen[:, 0], actions),
-            target=model.chart.state(seen[:, 1:]).z.detach(),
+            path=path,
+            target=model.chart.beside(model.chart.state(seen[:, 1:]).z, path.states.z).detach(),
             observations=seen[:, 1:],
             rewards=rewards,
             scale=scale,

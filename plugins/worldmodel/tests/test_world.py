@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from atlas_topoencoder.geometry import distance
 from atlas_worldmodel.fields import FieldHead, FieldSizes
 from atlas_worldmodel.frames import Acting
 from atlas_worldmodel.integrator import Dynamics, begin, step
@@ -153,6 +154,16 @@ def test_an_observation_comes_back_from_its_state(plane):
     seen = torch.stack((angle.cos(), angle.sin(), 2 * angle), -1)
     chart = model_of(PENDULUM, seen[None]).chart
     torch.testing.assert_close(chart.observation(chart.state(seen)), seen, rtol=1e-9, atol=1e-9)
+
+
+def test_points_on_both_sides_of_where_an_angle_closes_are_near():
+    model, _ = pendulum()
+    ends = torch.tensor([[3.1], [-3.1]], dtype=torch.float64)
+    seen = torch.cat((ends.cos(), ends.sin(), 0 * ends), -1)
+    z = model.chart.state(seen).z
+    apart = distance(model.chart.beside(z[:1], z[1:]), z[1:])
+    assert float(apart * model.chart.length) == pytest.approx(2 * np.pi - 6.2, rel=1e-9)
+    torch.testing.assert_close(model.chart.beside(z, z), z, rtol=1e-14, atol=0)
 
 
 def test_the_wrapped_normal_integrates_to_one():

@@ -151,10 +151,19 @@ class ObservationChart(nn.Module):
             if not any(self.angular):
                 return state
             u, moving = normal_coordinates(state)
-        if any(self.angular):
-            period = 2 * torch.pi / self.length
-            u = u - torch.round(u.detach() / period) * (period * self.closed)
-        return embed(u, moving)
+        return embed(u - self._turns(u), moving)
+
+    def beside(self, z: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+        """Return points `z` with each angle turned round until it is nearest to that of other points."""
+        if not any(self.angular):
+            return z
+        (u, _), (v, _) = normal_coordinates(State(z, z)), normal_coordinates(State(points, points))
+        return embed(u - self._turns(u - v), u).z
+
+    def _turns(self, u: torch.Tensor) -> torch.Tensor:
+        """Return what whole turns there are in normal coordinates of angles, and 0 for positions."""
+        period = 2 * torch.pi / self.length
+        return torch.round(u.detach() / period) * (period * self.closed)
 
     def features(self, u: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return functions of normal coordinates `[..., D]`, periodic in angles, and their derivatives.

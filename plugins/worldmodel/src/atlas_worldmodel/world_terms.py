@@ -21,7 +21,7 @@ class WorldOutputs(NamedTuple):
 
     Attributes:
         path: Predicted.
-        target: Points of the recorded frames, `[B, H, D]`.
+        target: Points of the recorded frames, `[B, H, D]`; an angle on the path's side of where it closes.
         observations: Recorded, `[B, H, O]`.
         rewards: Recorded, `[B, H]`.
         scale: Typical change of each number of an observation in a frame, `[O]`.

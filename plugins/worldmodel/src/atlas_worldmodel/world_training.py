@@ -31,6 +31,7 @@ class Schedule:
         horizon: Actions of a window.
         learning_rate: Of the networks, the largest of one cycle.
         clip: Greatest norm of the gradient.
+        grow: Share of the steps over which windows grow from one action to the horizon; 0 begins with it.
     """
 
     steps: int = 4000
@@ -38,6 +39,12 @@ class Schedule:
     horizon: int = 4
     learning_rate: float = 1e-3
     clip: float = 10.0
+    grow: float = 0.0
+
+    def horizon_at(self, step: int) -> int:
+        """Return the actions of the windows after so many steps."""
+        grown = self.grow * self.steps
+        return self.horizon if step >= grown else min(self.horizon, 1 + int(self.horizon * step / grown))
 
 
 def fitted_model(
@@ -160,7 +167,7 @@ class WorldFit:
         draws = self.random.generator("windows", self.step)
         picked = self.windows[draws.integers(len(self.windows), size=self.schedule.batch_size)]
         rows, starts = torch.from_numpy(picked[:, 0]), torch.from_numpy(picked[:, 1])
-        ahead = starts[:, None] + torch.arange(self.schedule.horizon)
+        ahead = starts[:, None] + torch.arange(self.schedule.horizon_at(self.step))
         seen = self.seen[rows[:, None], torch.cat((starts[:, None], ahead + 1), 1)]
         path = self.model(seen[:, 0], self.actions[rows[:, None], ahead])
         with torch.no_grad():
@@ -168,7 +175,7 @@ class WorldFit:
             self.metric.lerp_(slope / self.model.fields.unit**2, 0.01)
         outputs = WorldOutputs(
             path=path,
-            target=self.model.chart.state(seen[:, 1:]).z.detach(),
+            target=self.model.chart.beside(self.model.chart.state(seen[:, 1:]).z, path.states.z).detach(),
             observations=seen[:, 1:],
             rewards=self.rewards[rows[:, None], ahead],
             scale=self.scale,
