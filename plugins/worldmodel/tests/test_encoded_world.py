@@ -132,6 +132,12 @@ def test_the_units_of_the_ball_are_not_learned():
     assert torch.equal(chart.rate, torch.ones(2)) and torch.equal(chart.length, torch.ones(2))
 
 
+def test_windows_grow_evenly_from_one_action_to_the_horizon_and_stay():
+    schedule = Schedule(steps=100, horizon=5, grow=0.5)
+    assert [schedule.horizon_at(step) for step in (0, 9, 10, 39, 40, 50, 99)] == [1, 1, 2, 4, 5, 5, 5]
+    assert Schedule(steps=100, horizon=5).horizon_at(0) == 5
+
+
 def kept(folder, atlas: TopoEncoder, facts) -> Path:
     tensors = {f"model.{name}": value for name, value in atlas.state_dict().items()}
     path = folder / "checkpoint0.safetensors"

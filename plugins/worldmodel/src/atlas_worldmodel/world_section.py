@@ -41,9 +41,12 @@ def step_figures(view: RunView, step: str) -> Iterator[Figure]:
     yield figure("errors", caption, partial(draw_errors, tables["open-loop"]))
     if "encoded" in tables:
         yield figure("encoded", _encoded_caption(tables["encoded"]), partial(draw_encoded, tables["encoded"]))
+    panels = "each number of the observation a panel"
+    if "encoded" in tables:
+        panels = "each normal coordinate of the point a panel, and below them their changes in a frame"
     caption = (
         "Test trajectories from their first observation: recorded in black, predicted along the same actions "
-        "in colour, each number of the observation a panel."
+        f"in colour, {panels}."
     )
     yield figure("paths", caption, partial(draw_paths, tables["paths"]))
     last = tables["energy"][-1]
