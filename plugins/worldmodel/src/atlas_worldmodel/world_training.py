@@ -175,7 +175,7 @@ class WorldFit:
             self.metric.lerp_(slope / self.model.fields.unit**2, 0.01)
         outputs = WorldOutputs(
             path=path,
-            target=self.model.chart.state(seen[:, 1:]).z.detach(),
+            target=self.model.chart.beside(self.model.chart.state(seen[:, 1:]).z, path.states.z).detach(),
             observations=seen[:, 1:],
             rewards=self.rewards[rows[:, None], ahead],
             scale=self.scale,
