@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from atlas_topoencoder.architecture import Architecture
+from atlas_topoencoder.geometry import logmap0_difference
 from atlas_topoencoder.model import TopoEncoder
 from atlas_worldmodel.attention import Sizes
 from atlas_worldmodel.attention_dynamics import AttentionDynamics
 from atlas_worldmodel.critic import Critic, CriticSettings, require_meaning
 from atlas_worldmodel.firewall import DYNAMICS, audit, divide, parameter_groups
 from atlas_worldmodel.joint import LatentSequence, latent_sequence
-from atlas_worldmodel.phase_terms import PHASE_SLOT, PHASE_TERMS, TRAINED, PhaseOutputs, td
+from atlas_worldmodel.phase_terms import (
+    PHASE_SLOT,
+    PHASE_TERMS,
+    TRAINED,
+    PhaseOutputs,
+    poisson,
+    smoothness,
+    td,
+)
+from atlas_worldmodel.poisson import laplacian
+from atlas_worldmodel.potentials import gradient, radius
 
 from atlas.errors import BadInput
 from atlas.objective import Objective
@@ -36,6 +49,11 @@ def sequence(points: torch.Tensor, rewards: torch.Tensor) -> LatentSequence:
     centers = torch.tensor(draw.uniform(-0.4, 0.4, (3, 3)))
     actions = torch.tensor(draw.uniform(-1, 1, (count, length - 1, 2)))
     return LatentSequence(points, points, weights, charts, centers, actions, rewards)
+
+
+def wavy(z: torch.Tensor) -> torch.Tensor:
+    """Return a value without symmetry."""
+    return torch.sin(2 * z[..., 0] + z[..., 1]) + z[..., 2].square() * z[..., 0]
 
 
 def points(count: int = 6, length: int = 7) -> torch.Tensor:
@@ -87,6 +105,58 @@ def test_what_follows_is_a_constant_in_the_temporal_difference() -> None:
     assert torch.allclose(observed, expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("drift", [False, True])
+def test_the_residual_vanishes_on_the_solution_to_second_order_in_the_stencil(drift: bool) -> None:
+    """Oracle: rewards made of V by exact second derivatives; the residual left is truncation."""
+    z = points()
+    now, velocity = z[:, :-1].flatten(0, 1), 2 * logmap0_difference(z[:, :-1], z[:, 1:]).flatten(0, 1)
+    slope = gradient(wavy, now) * (1 - now.square().sum(-1, keepdim=True)) / 2
+    rewards = -math.log(0.9) * wavy(now) - 0.2 * laplacian(wavy, now)
+    if drift:
+        rewards = rewards - (velocity * slope).sum(-1)
+    found = []
+    for step in (0.1, 0.05):
+        model = dynamics(CriticSettings(discount=0.9, diffusion=0.2, stencil=step, drift=drift))
+        assert model.critic is not None
+        model.critic.value = wavy  # type: ignore[method-assign, assignment]
+        found.append(math.sqrt(float(poisson(outputs(model, sequence(z, rewards.view(6, 6)))))))
+    assert found[0] < 0.01 * float(rewards.std())
+    assert found[0] / found[1] == pytest.approx(4, rel=0.05)
+
+
+def test_temporal_difference_and_the_generator_agree_and_the_driftless_equation_does_not() -> None:
+    """Oracle: points that flow outward, `dr = s`, with rewards made so that `V = r` is the value.
+
+    The reward `r - gamma (r + s)` and the generator's `-ln(gamma) r - s` differ by
+    `(1 - gamma + ln gamma) r + (1 - gamma) s`, second order in the frame; the drift term is s.
+    """
+    discount, s = 0.999, 0.05
+    ray = torch.tensor([0.6, 0.0, 0.8], dtype=torch.float64)
+    r = 0.5 + s * torch.arange(7, dtype=torch.float64)
+    z = (torch.tanh(r / 2).unsqueeze(-1) * ray).expand(2, 7, 3)
+    rewards = (radius(z)[:, :-1] - discount * radius(z)[:, 1:]).detach()
+    left = {}
+    for drift in (False, True):
+        model = dynamics(CriticSettings(discount=discount, diffusion=1e-9, stencil=0.01, drift=drift))
+        assert model.critic is not None
+        model.critic.value = radius  # type: ignore[method-assign, assignment]
+        made = outputs(model, sequence(z, rewards))
+        assert float(td(made)) < 1e-24
+        left[drift] = math.sqrt(float(poisson(made)))
+    assert left[True] < 0.01 * s
+    assert left[False] == pytest.approx(s, rel=0.01)
+
+
+def test_smoothness_is_the_length_in_the_metric() -> None:
+    """Oracle: the distance from the centre has a gradient of length one everywhere."""
+    model = dynamics(CriticSettings())
+    assert model.critic is not None
+    model.critic.value = radius  # type: ignore[method-assign, assignment]
+    z = points()
+    found = smoothness(outputs(model, sequence(z, z[:, 1:, 0]))).detach()
+    assert float(found) == pytest.approx(1, rel=1e-10)
+
+
 @pytest.mark.parametrize("name", sorted(TRAINED))
 def test_a_term_trains_the_rows_that_it_says_and_no_other(name: str) -> None:
     """Measured on live points of an encoder, by the audit: zeros are exact."""
@@ -112,3 +182,10 @@ def test_a_term_trains_the_rows_that_it_says_and_no_other(name: str) -> None:
 def test_a_term_of_a_critic_that_no_phase_learned_is_refused() -> None:
     with pytest.raises(BadInput, match="learned no critic"):
         require_meaning({"critic-td": 1.0}, None, "steps.three.params.world_loss")
+
+
+def test_two_critics_without_the_generator_s_drift_are_refused() -> None:
+    both = {"critic-td": 1.0, "critic-poisson": 1.0}
+    with pytest.raises(BadInput, match="no value satisfies both"):
+        require_meaning(both, {"drift": False}, "steps.two.params.world_loss")
+    require_meaning(both, {"drift": True}, "steps.two.params.world_loss")

@@ -10,7 +10,8 @@ import math
 
 import pytest
 import torch
-from atlas_worldmodel.poisson import laplacian, probed_square, residual, stencil_laplacian
+from atlas_worldmodel.poisson import laplacian, probed_square, residual, stencil, stencil_laplacian
+from atlas_worldmodel.potentials import gradient
 
 SCREENING = 0.8
 
@@ -46,6 +47,14 @@ def test_exact_second_derivatives_leave_rounding(size):
 def test_the_stencil_is_right_to_second_order_in_its_hyperbolic_step():
     z = points(3, torch.float64)
     errors = [relative(stencil_laplacian(solution, z, step), z) for step in (0.08, 0.04)]
+    assert errors[0] / errors[1] == pytest.approx(4, rel=0.02)
+
+
+def test_the_stencil_s_gradient_is_autograd_s_to_second_order():
+    z = points(3, torch.float64)
+    exact = gradient(solution, z) * (1 - z.square().sum(-1, keepdim=True)) / 2
+    errors = [float((stencil(solution, z, step).slope - exact).norm()) for step in (0.08, 0.04)]
+    assert errors[1] < 1e-3 * float(exact.norm())
     assert errors[0] / errors[1] == pytest.approx(4, rel=0.02)
 
 

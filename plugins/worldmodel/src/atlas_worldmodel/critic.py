@@ -18,6 +18,7 @@ from torch import nn
 from atlas.errors import BadInput
 from atlas.randomness import RandomStreams
 from atlas_worldmodel.fields import ScalarHead
+from atlas_worldmodel.poisson import residual, stencil
 
 __all__ = ["Critic", "CriticSettings", "needs_critic", "require_meaning"]
 
@@ -29,10 +30,21 @@ class CriticSettings:
     Attributes:
         hidden: Width of its networks.
         discount: Of rewards, a frame; between 0 and 1.
+        diffusion: Of the points, `D_s = temperature / friction`, squared length a frame; positive.
+        stencil: Hyperbolic step by which V is differentiated; positive.
+        drift: Whether the Poisson equation knows where the points go, and not their diffusion alone.
     """
 
     hidden: int = 64
     discount: float = 0.98
+    diffusion: float = 0.1
+    stencil: float = 0.1
+    drift: bool = False
+
+    @property
+    def screening(self) -> float:
+        """kappa, `kappa^2 = -ln(gamma) / (D_s dt)` with the frame as unit of time."""
+        return math.sqrt(-math.log(self.discount) / self.diffusion)
 
 
 class Critic(nn.Module):
@@ -54,6 +66,22 @@ class Critic(nn.Module):
         """Return V at points `[..., D]`, `[...]`."""
         found: torch.Tensor = self.value_head(z)
         return found
+
+    def residual(self, z: torch.Tensor, reward: torch.Tensor, velocity: torch.Tensor) -> torch.Tensor:
+        """Return what the screened Poisson equation leaves at points `[B, D]`, in units of reward, `[B]`.
+
+        `D_s (-Laplacian V + kappa^2 V) - r`, and without `<v, dV>` where there is drift, by the stencil. With
+        it the equation is that of the generator, whose solution the temporal difference has too, up to the
+        length of a frame; without it they agree for points that only diffuse.
+
+        Args:
+            z: Points.
+            reward: In the frame that begins there, `[B]`.
+            velocity: Of the frame, in the orthonormal frame, `[B, D]`: a sample of the drift.
+        """
+        at, diffusion = stencil(self.value, z, self.settings.stencil), self.settings.diffusion
+        left = diffusion * residual(at.value, at.laplacian, reward / diffusion, self.settings.screening)
+        return left - (velocity * at.slope).sum(-1) if self.settings.drift else left
 
 
 def _draw(module: nn.Module, random: RandomStreams) -> None:
@@ -86,7 +114,7 @@ def require_meaning(weights: Mapping[str, float], critic: Mapping[str, Any] | No
         where: Of the weights in the manifest.
 
     Raises:
-        BadInput: A term reads a critic, and there is none.
+        BadInput: A term reads a critic, and there is none; or two critics are weighed that disagree.
     """
     lacking = [name for name in weights if name.startswith("critic-")]
     if lacking and critic is None:
@@ -94,4 +122,12 @@ def require_meaning(weights: Mapping[str, float], critic: Mapping[str, Any] | No
             f"{lacking[0]} has a weight, and the phase before learned no critic",
             where=where,
             fix=f"weigh {lacking[0]} in the step of phase 2 too, or leave it out here",
+        )
+    if critic is not None and {"critic-td", "critic-poisson"} <= set(weights) and not critic["drift"]:
+        raise BadInput(
+            "critic-td and critic-poisson both have a weight, and no value satisfies both: they agree only "
+            "for points that diffuse without drift",
+            where=where,
+            fix="set `critic: {drift: true}` in the step of phase 2, which adds the generator's drift term, "
+            "or weigh one of them",
         )

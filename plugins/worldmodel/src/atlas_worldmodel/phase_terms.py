@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
-from atlas_topoencoder.geometry import distance
+from atlas_topoencoder.geometry import distance, logmap0_difference
 from torch.nn import functional
 
 from atlas.contracts import LossTerm
@@ -22,8 +22,10 @@ from atlas.errors import BadInput
 from atlas_worldmodel.attention_dynamics import AttentionDynamics, Path
 from atlas_worldmodel.critic import Critic
 from atlas_worldmodel.firewall import DYNAMICS
+from atlas_worldmodel.hodge import sq_length
 from atlas_worldmodel.joint import LatentSequence
 from atlas_worldmodel.jumps import event_log_probability
+from atlas_worldmodel.potentials import gradient
 from atlas_worldmodel.splitting import State
 
 __all__ = ["PHASE_SLOT", "PHASE_TERMS", "TRAINED", "PhaseOutputs"]
@@ -110,6 +112,20 @@ def td(outputs: PhaseOutputs) -> torch.Tensor:
     return (value[:, :-1] - then).square().mean()
 
 
+def smoothness(outputs: PhaseOutputs) -> torch.Tensor:
+    """Return the mean squared length of the value's gradient, in the metric."""
+    z = outputs.sequence.targets
+    return sq_length(gradient(outputs.critic.value, z, graph=True), z).mean()
+
+
+def poisson(outputs: PhaseOutputs) -> torch.Tensor:
+    """Return the mean squared residual of the screened Poisson equation, in units of reward."""
+    targets = outputs.sequence.targets
+    z, then = targets[:, :-1].flatten(0, 1), targets[:, 1:].flatten(0, 1)
+    left = outputs.critic.residual(z, outputs.rewards.flatten(), 2 * logmap0_difference(z, then))
+    return left.square().mean()
+
+
 _PHASE_2 = "seed 002, section 6, dynamics loss"
 _PATH = frozenset({"codebook", "structure-filter", "world-model"})
 _CRITIC = frozenset({"critic"})
@@ -134,6 +150,22 @@ _ROWS = (
         _CRITIC,
         "mean (V(z) - r - gamma sg V(z'))^2",
         "seed 002, section 2, L_Phi",
+    ),
+    (
+        "critic-smoothness",
+        smoothness,
+        0.0,
+        _CRITIC,
+        "mean |dV|^2 / lambda^2",
+        "seed 002, section 2, value function objectives 2",
+    ),
+    (
+        "critic-poisson",
+        poisson,
+        0.0,
+        _CRITIC,
+        "mean (D_s (-Laplacian V + kappa^2 V) - r [- <v, dV>])^2, kappa^2 = -ln(gamma) / D_s",
+        f"{_PHASE_2} 6",
     ),
 )
 

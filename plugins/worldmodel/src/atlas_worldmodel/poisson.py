@@ -13,11 +13,12 @@ residuals of independent probes, whose mean is the square itself.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from atlas_topoencoder.geometry import expmap0, mobius_add
 
-__all__ = ["laplacian", "probed_square", "residual", "stencil_laplacian"]
+__all__ = ["Stencil", "laplacian", "probed_square", "residual", "stencil", "stencil_laplacian"]
 
 Scalar = Callable[[torch.Tensor], torch.Tensor]
 """Maps points `[B, D]` to values `[B]`, each on its own, differentiably."""
@@ -42,18 +43,38 @@ def laplacian(function: Scalar, z: torch.Tensor, *, graph: bool = False) -> torc
     return found if graph else found.detach()
 
 
-def stencil_laplacian(function: Scalar, z: torch.Tensor, step: float) -> torch.Tensor:
-    """Return `Laplacian function` at points `[B, D]` from values on geodesics along the axes, `[B]`.
+class Stencil(NamedTuple):
+    """What values about points say of a function.
 
-    `sum_i (f(exp_z(h e_i)) + f(exp_z(-h e_i)) - 2 f(z)) / h^2` over an orthonormal frame, h in hyperbolic
-    length, so that no point leaves the ball. Its truncation is `h^2 / 12 sum_i d^4 f / ds_i^4`, its rounding
-    up to `4 eps |f| D / h^2`.
+    Attributes:
+        value: At the points, `[B]`.
+        slope: Its gradient in the orthonormal frame, `[B, D]`.
+        laplacian: `[B]`.
+    """
+
+    value: torch.Tensor
+    slope: torch.Tensor
+    laplacian: torch.Tensor
+
+
+def stencil_laplacian(function: Scalar, z: torch.Tensor, step: float) -> torch.Tensor:
+    """Return `Laplacian function` at points `[B, D]` as `stencil` has it, `[B]`."""
+    return stencil(function, z, step).laplacian
+
+
+def stencil(function: Scalar, z: torch.Tensor, step: float) -> Stencil:
+    """Return value, gradient and Laplacian at points `[B, D]` from values on geodesics along the axes.
+
+    The Laplacian is `sum_i (f(exp_z(h e_i)) + f(exp_z(-h e_i)) - 2 f(z)) / h^2` over an orthonormal frame, h
+    in hyperbolic length, so that no point leaves the ball. Its truncation is `h^2 / 12 sum_i d^4 f / ds_i^4`,
+    its rounding up to `4 eps |f| D / h^2`. The gradient's truncation is `h^2 / 6 d^3 f / ds_i^3`.
     """
     size = z.shape[-1]
     axes = expmap0(step / 2 * torch.eye(size, dtype=z.dtype, device=z.device))
     around = mobius_add(z.unsqueeze(0), torch.cat((axes, -axes)).unsqueeze(1))  # [2 D, B, D]
     values = function(torch.cat((z.unsqueeze(0), around)).flatten(0, 1)).view(2 * size + 1, -1)
-    return (values[1:] - values[0]).sum(0) / step**2
+    slope = (values[1 : size + 1] - values[size + 1 :]).T / (2 * step)
+    return Stencil(values[0], slope, (values[1:] - values[0]).sum(0) / step**2)
 
 
 def residual(
