@@ -311,7 +311,7 @@ def mechanical_row(task: Task, baseline: float) -> list[dict[str, Any]]:
         sd=statistics.stdev(means) if len(means) > 1 else None,
         n=len(means),
         baseline=baseline,
-        baseline_version="the agent that imagines through its own ensemble",
+        baseline_version="agents that imagine through their own ensembles, the row above, measured earlier",
         packages=PACKAGES,
         machine="x86_64, 1 thread an agent, Linux",
     )
