@@ -167,6 +167,32 @@ steps:
 """
 
 
+MECHANICAL = (
+    MANIFEST[: MANIFEST.index("  - id: agent")]
+    + """  - {id: data, use: collect, params: {environment: Pendulum-v1, transitions: 200, steps: 50}}
+  - id: world
+    use: worldmodel
+    sees: [{from: data.raw}]
+    params:
+      coordinates: [{cosine: 0, sine: 1, velocity: 2}]
+      model: {hidden: 8}
+      schedule: {steps: 10, batch_size: 32}
+      horizons: [1]
+      free_steps: 5
+  - id: agent
+    use: agent
+    sees: [{from: data.raw}, {from: world.raw}]
+    params:
+      environment: Pendulum-v1
+      world: mechanical
+      rounds: 2
+      repetitions: 2
+      evaluation: {starts: 2}
+      learning: {policy_hidden: 8, improve_steps: 3, improve_batch: 4, horizon: 3}
+"""
+)
+
+
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Atlas:
     """A finished run of the small manifest in its folder."""
@@ -215,8 +241,9 @@ def test_the_page_says_what_is_so(done: Atlas, tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the child is found in /proc")
-def test_agents_killed_and_resumed_seal_the_bytes_of_agents_left_alone(tmp_path: Path):
-    manifest = MANIFEST.replace("rounds: 2", "rounds: 6")
+@pytest.mark.parametrize("world", ["ensemble", "mechanical"])
+def test_agents_killed_and_resumed_seal_the_bytes_of_agents_left_alone(tmp_path: Path, world: str):
+    manifest = {"ensemble": MANIFEST, "mechanical": MECHANICAL}[world].replace("rounds: 2", "rounds: 6")
     roots = []
     for name in ("alone", "killed"):
         folder = tmp_path / name
