@@ -20,6 +20,7 @@ from atlas_worldmodel.phase_terms import (
     PHASE_TERMS,
     TRAINED,
     PhaseOutputs,
+    one_form,
     poisson,
     smoothness,
     td,
@@ -157,6 +158,35 @@ def test_smoothness_is_the_length_in_the_metric() -> None:
     assert float(found) == pytest.approx(1, rel=1e-10)
 
 
+def test_a_step_taken_backwards_has_the_same_rate_and_the_opposite_one_form() -> None:
+    model = dynamics(CriticSettings(one_form=True, hidden=8))
+    assert model.critic is not None
+    z, then = points()[:, 0], points()[:, 1]
+    there, back = model.critic.reward_parts(z, then), model.critic.reward_parts(then, z)
+    assert there.odd.abs().min() > 0
+    assert torch.allclose(there.even, back.even, rtol=1e-12)
+    assert torch.allclose(there.odd, -back.odd, rtol=1e-10)
+
+
+def test_the_one_form_of_a_potential_explains_what_is_gained_along_a_ray() -> None:
+    """Oracle: the gain of the distance from the centre along a ray, of which the middle's slope is exact.
+
+    What it explains is no reward for the value: the temporal difference is that of a rewardless world.
+    """
+    model = known(CriticSettings(one_form=True, hidden=8))
+    assert model.critic is not None and model.critic.rate_head is not None
+    model.critic.one_form = lambda z: gradient(radius, z)  # type: ignore[method-assign]
+    model.critic.rate_head.last.data.zero_()
+    z = torch.linspace(0.2, 0.7, 7).double().unsqueeze(-1) * torch.tensor([0.6, 0.0, 0.8]).double()
+    z = z.expand(2, 7, 3)
+    rewards = (radius(z)[:, 1:] - radius(z)[:, :-1]).detach()
+    made = outputs(model, sequence(z, rewards))
+    assert float(one_form(made).detach()) < 1e-12
+    assert float(one_form(outputs(model, sequence(z, rewards + 0.5))).detach()) == pytest.approx(0.25)
+    expected = (z[:, :-1, 0] - 0.98 * z[:, 1:, 0]).square().mean()
+    assert float(td(made)) == pytest.approx(float(expected))
+
+
 @pytest.mark.parametrize("name", sorted(TRAINED))
 def test_a_term_trains_the_rows_that_it_says_and_no_other(name: str) -> None:
     """Measured on live points of an encoder, by the audit: zeros are exact."""
@@ -167,7 +197,7 @@ def test_a_term_trains_the_rows_that_it_says_and_no_other(name: str) -> None:
     actions = torch.tensor(draw((4, 6, 2)), dtype=torch.float32)
     encoding = model.encode(x.flatten(0, 1))
     live = latent_sequence(divide(model, encoding), actions, live=True, encoding=encoding)
-    world = dynamics(CriticSettings(hidden=8)).float()
+    world = dynamics(CriticSettings(hidden=8, one_form=True)).float()
     with torch.no_grad():  # the last layers of fresh heads are zero, and pass no gradient on
         for number, parameter in enumerate(world.parameters()):
             noise = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number))

@@ -94,7 +94,9 @@ class AttentionDynamics(nn.Module):
         self.world = ForcesWorld(charts, sizes, memory=memory, random=random)
         self.jump_head = JumpHead(charts, sizes)
         draw_attention(self.jump_head, random)
-        self.critic = None if critic is None else Critic(sizes.latent, critic, random)
+        self.critic = (
+            None if critic is None else Critic(sizes.latent, critic, max_radius=max_radius, random=random)
+        )
         self.memory, self.max_radius = memory, max_radius
 
     @property

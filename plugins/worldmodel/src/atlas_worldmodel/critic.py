@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from atlas_topoencoder.geometry import conformal_factor, expmap0, logmap0_difference, mobius_add
 from attrs import frozen
 from torch import nn
 
 from atlas.errors import BadInput
 from atlas.randomness import RandomStreams
 from atlas_worldmodel.fields import ScalarHead
+from atlas_worldmodel.hodge import HodgeCritic
+from atlas_worldmodel.nerve import Nerve
 from atlas_worldmodel.poisson import residual, stencil
 
-__all__ = ["Critic", "CriticSettings", "needs_critic", "require_meaning"]
+__all__ = ["Critic", "CriticSettings", "RewardParts", "needs_critic", "require_meaning"]
 
 
 @frozen
@@ -33,6 +36,7 @@ class CriticSettings:
         diffusion: Of the points, `D_s = temperature / friction`, squared length a frame; positive.
         stencil: Hyperbolic step by which V is differentiated; positive.
         drift: Whether the Poisson equation knows where the points go, and not their diffusion alone.
+        one_form: Whether rewards have a part that changes its sign with the direction.
     """
 
     hidden: int = 64
@@ -40,6 +44,7 @@ class CriticSettings:
     diffusion: float = 0.1
     stencil: float = 0.1
     drift: bool = False
+    one_form: bool = False
 
     @property
     def screening(self) -> float:
@@ -47,25 +52,66 @@ class CriticSettings:
         return math.sqrt(-math.log(self.discount) / self.diffusion)
 
 
+class RewardParts(NamedTuple):
+    """A step's reward by its behaviour when the step is taken backwards, `[...]`."""
+
+    even: torch.Tensor
+    odd: torch.Tensor
+
+
 class Critic(nn.Module):
-    """A value of points: higher is better.
+    """A value of points, higher is better, and the parts of what is rewarded between them.
+
+    A reward is `rho dt + <R, dz>`. The one-form R is `d Phi + delta Psi`, heads on a shared trunk; it has no
+    harmonic part here, since the ball has no hole and the phases look for none in the atlas.
 
     Args:
         dimension: D.
         settings: See there.
+        max_radius: Hyperbolic radius of the points, at which Psi vanishes.
         random: Streams that the initial weights are drawn from.
     """
 
-    def __init__(self, dimension: int, settings: CriticSettings, random: RandomStreams) -> None:
+    def __init__(
+        self, dimension: int, settings: CriticSettings, *, max_radius: float, random: RandomStreams
+    ) -> None:
         super().__init__()
         self.settings = settings
         self.value_head = ScalarHead(dimension, settings.hidden)
+        self.rate_head = ScalarHead(dimension, settings.hidden) if settings.one_form else None
+        edge = math.tanh(max_radius / 2) ** 2
+        self.hodge = (
+            HodgeCritic(
+                dimension,
+                nerve=Nerve(1, (), ()),
+                weights=lambda z: z.new_ones(len(z), 1),
+                hidden=(settings.hidden, settings.hidden),
+                edge=lambda z: 1 - z.square().sum(-1) / edge,
+            )
+            if settings.one_form
+            else None
+        )
         _draw(self, random)
 
     def value(self, z: torch.Tensor) -> torch.Tensor:
         """Return V at points `[..., D]`, `[...]`."""
         found: torch.Tensor = self.value_head(z)
         return found
+
+    def one_form(self, z: torch.Tensor) -> torch.Tensor:
+        """Return R at points `[B, D]`, covectors `[B, D]`; zero where rewards have no such part."""
+        return torch.zeros_like(z) if self.hodge is None else self.hodge(z).form
+
+    def reward_parts(self, z: torch.Tensor, then: torch.Tensor) -> RewardParts:
+        """Return `rho` and `<R, dz>` of steps between points `[B, D]`, both at the middle of the geodesic.
+
+        Taken there, a step and its reverse have the same rho and opposite `<R, dz>`, exactly.
+        """
+        middle = mobius_add(z, expmap0(logmap0_difference(z, then) / 2))
+        ahead = 2 * logmap0_difference(middle, then) - 2 * logmap0_difference(middle, z)
+        odd = (self.one_form(middle) * ahead).sum(-1) / conformal_factor(middle).squeeze(-1)
+        even = torch.zeros_like(odd) if self.rate_head is None else self.rate_head(middle)
+        return RewardParts(even, odd)
 
     def residual(self, z: torch.Tensor, reward: torch.Tensor, velocity: torch.Tensor) -> torch.Tensor:
         """Return what the screened Poisson equation leaves at points `[B, D]`, in units of reward, `[B]`.
@@ -122,6 +168,12 @@ def require_meaning(weights: Mapping[str, float], critic: Mapping[str, Any] | No
             f"{lacking[0]} has a weight, and the phase before learned no critic",
             where=where,
             fix=f"weigh {lacking[0]} in the step of phase 2 too, or leave it out here",
+        )
+    if "critic-one-form" in weights and critic is not None and not critic["one_form"]:
+        raise BadInput(
+            "critic-one-form has a weight, and the phase before learned no one-form",
+            where=where,
+            fix="weigh critic-one-form in the step of phase 2 too, or leave it out here",
         )
     if critic is not None and {"critic-td", "critic-poisson"} <= set(weights) and not critic["drift"]:
         raise BadInput(

@@ -119,8 +119,10 @@ class HodgeCritic(nn.Module):
         self.two_form = nn.Linear(hidden[-1], dimension * (dimension - 1) // 2)
         classes = nerve.classes
         self.register_buffer("classes", classes.to(torch.get_default_dtype()))
-        self.correction = nn.Sequential(
-            _layers(dimension + nerve.size, hidden), nn.Linear(hidden[-1], len(classes))
+        self.correction = (
+            nn.Sequential(_layers(dimension + nerve.size, hidden), nn.Linear(hidden[-1], len(classes)))
+            if len(classes)
+            else None
         )
         self.strengths = nn.Parameter(torch.zeros(len(classes)))
         self._weights, self._edge = weights, edge
@@ -143,7 +145,7 @@ class HodgeCritic(nn.Module):
     def harmonic_forms(self, z: torch.Tensor) -> torch.Tensor:
         """Return the form of each class with its correction `d chi`, `[K, B, D]`."""
         closed = nerve_form(self.classes, self._weights, z)
-        if not len(closed):
+        if self.correction is None:
             return closed
         with torch.enable_grad():
             at = z.detach().requires_grad_()

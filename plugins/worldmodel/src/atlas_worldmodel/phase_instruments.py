@@ -131,7 +131,8 @@ def phase_2(context: StepContext) -> None:
     sizes |= {"token_scalars": 4, "hidden": context.params["hidden"]}
     facts = {**seen.facts, "phase": 2, "sizes": sizes, "memory": context.params["memory"]}
     weights = Objective(PHASE_TERMS.values(), context.params["world_loss"]).active
-    facts["critic"] = context.params["critic"] if needs_critic(weights) else None
+    critic = {**context.params["critic"], "one_form": "critic-one-form" in weights}
+    facts["critic"] = critic if needs_critic(weights) else None
     training = seen.training(context, facts, encoder_rate=0.0, terms=AtlasTerms(None, None))
     _train(context, training, facts, "phase 2")
     _finish(context, training, seen, facts, [])

@@ -63,6 +63,12 @@ class PhaseOutputs(NamedTuple):
         return self.dynamics.critic
 
     @property
+    def steps(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The points from which and to which the frames lead, constants, `[B (T - 1), D]` each."""
+        points = self.sequence.targets
+        return points[:, :-1].flatten(0, 1), points[:, 1:].flatten(0, 1)
+
+    @property
     def rewards(self) -> torch.Tensor:
         """What was rewarded between frames, `[B, T - 1]`.
 
@@ -74,6 +80,13 @@ class PhaseOutputs(NamedTuple):
                 "the sequences hold no rewards", where="rewards", fix="give rewards with the frames"
             )
         return self.sequence.rewards
+
+    @property
+    def even_rewards(self) -> torch.Tensor:
+        """What is left of them without the critic's one-form, `[B, T - 1]`: constants."""
+        if not self.critic.settings.one_form:
+            return self.rewards
+        return self.rewards - self.critic.reward_parts(*self.steps).odd.detach().view_as(self.rewards)
 
 
 def geodesic(outputs: PhaseOutputs) -> torch.Tensor:
@@ -108,7 +121,7 @@ def td(outputs: PhaseOutputs) -> torch.Tensor:
     """Return the mean squared error of temporal difference; what follows is a constant in it."""
     critic = outputs.critic
     value = critic.value(outputs.sequence.targets)
-    then = outputs.rewards + critic.settings.discount * value[:, 1:].detach()
+    then = outputs.even_rewards + critic.settings.discount * value[:, 1:].detach()
     return (value[:, :-1] - then).square().mean()
 
 
@@ -120,10 +133,15 @@ def smoothness(outputs: PhaseOutputs) -> torch.Tensor:
 
 def poisson(outputs: PhaseOutputs) -> torch.Tensor:
     """Return the mean squared residual of the screened Poisson equation, in units of reward."""
-    targets = outputs.sequence.targets
-    z, then = targets[:, :-1].flatten(0, 1), targets[:, 1:].flatten(0, 1)
-    left = outputs.critic.residual(z, outputs.rewards.flatten(), 2 * logmap0_difference(z, then))
+    z, then = outputs.steps
+    left = outputs.critic.residual(z, outputs.even_rewards.flatten(), 2 * logmap0_difference(z, then))
     return left.square().mean()
+
+
+def one_form(outputs: PhaseOutputs) -> torch.Tensor:
+    """Return the mean squared reward that neither the rate nor the one-form explains."""
+    even, odd = outputs.critic.reward_parts(*outputs.steps)
+    return (outputs.rewards.flatten() - even - odd).square().mean()
 
 
 _PHASE_2 = "seed 002, section 6, dynamics loss"
@@ -166,6 +184,14 @@ _ROWS = (
         _CRITIC,
         "mean (D_s (-Laplacian V + kappa^2 V) - r [- <v, dV>])^2, kappa^2 = -ln(gamma) / D_s",
         f"{_PHASE_2} 6",
+    ),
+    (
+        "critic-one-form",
+        one_form,
+        0.0,
+        _CRITIC,
+        "mean (r - rho dt - <d Phi + delta Psi, dz>)^2",
+        "seed 002, section 2, L_Psi",
     ),
 )
 
