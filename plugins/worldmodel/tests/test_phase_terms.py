@@ -12,14 +12,20 @@ from atlas_topoencoder.geometry import logmap0_difference
 from atlas_topoencoder.model import TopoEncoder
 from atlas_worldmodel.attention import Sizes
 from atlas_worldmodel.attention_dynamics import AttentionDynamics
+from atlas_worldmodel.attention_world import dynamics_of
 from atlas_worldmodel.critic import Critic, CriticSettings, require_meaning
 from atlas_worldmodel.firewall import DYNAMICS, audit, divide, parameter_groups
+from atlas_worldmodel.force_balance import unexplained
+from atlas_worldmodel.hodge import sq_length
+from atlas_worldmodel.integrator import begin, step
 from atlas_worldmodel.joint import LatentSequence, latent_sequence
 from atlas_worldmodel.phase_terms import (
     PHASE_SLOT,
     PHASE_TERMS,
     TRAINED,
     PhaseOutputs,
+    energy,
+    hodge,
     one_form,
     poisson,
     smoothness,
@@ -27,6 +33,8 @@ from atlas_worldmodel.phase_terms import (
 )
 from atlas_worldmodel.poisson import laplacian
 from atlas_worldmodel.potentials import gradient, radius
+from atlas_worldmodel.rollouts import opening
+from attrs import evolve
 
 from atlas.errors import BadInput
 from atlas.objective import Objective
@@ -116,8 +124,8 @@ def test_the_residual_vanishes_on_the_solution_to_second_order_in_the_stencil(dr
     if drift:
         rewards = rewards - (velocity * slope).sum(-1)
     found = []
-    for step in (0.1, 0.05):
-        model = dynamics(CriticSettings(discount=0.9, diffusion=0.2, stencil=step, drift=drift))
+    for width in (0.1, 0.05):
+        model = dynamics(CriticSettings(discount=0.9, diffusion=0.2, stencil=width, drift=drift))
         assert model.critic is not None
         model.critic.value = wavy  # type: ignore[method-assign, assignment]
         found.append(math.sqrt(float(poisson(outputs(model, sequence(z, rewards.view(6, 6)))))))
@@ -187,8 +195,101 @@ def test_the_one_form_of_a_potential_explains_what_is_gained_along_a_ray() -> No
     assert float(td(made)) == pytest.approx(float(expected))
 
 
+def along_a_ray(count: int = 4) -> torch.Tensor:
+    """Return points `[count, 7, 3]` that move outward, each at its own speed."""
+    speed = torch.linspace(0.05, 0.2, count).double().unsqueeze(-1)
+    r = 0.8 + speed * torch.arange(7).double()
+    return torch.tanh(r / 2).unsqueeze(-1) * torch.tensor([0.6, 0.0, 0.8]).double()
+
+
+def moved(model: AttentionDynamics, size: float = 0.1) -> AttentionDynamics:
+    """Return the model with weights off their start, where the last layers of heads are zero."""
+    with torch.no_grad():
+        for number, parameter in enumerate(model.parameters()):
+            draw = torch.Generator().manual_seed(number)
+            parameter.add_(size * torch.randn(parameter.shape, generator=draw, dtype=parameter.dtype))
+    return model
+
+
+def test_work_and_heat_explain_the_energy_of_a_uniform_force_with_friction() -> None:
+    """Oracle: kick, flight and friction in one dimension, whose energy a uniform force keeps exactly."""
+    model = dynamics(CriticSettings(force=True))
+    model.world.potential = lambda z: 0.1 * radius(z)
+    made = outputs(model, sequence(along_a_ray(), torch.zeros(4, 6).double()))
+    path = made.path
+    assert (path.energies[:, -1] - path.energies[:, 0]).abs().min() > 1e-4
+    assert float(energy(made).detach()) < 1e-24
+
+
+def test_the_energy_that_is_left_is_the_integrator_s_error() -> None:
+    """Oracle: kick, flight, kick in a harmonic well along a ray, by hand, without friction."""
+    model = dynamics(CriticSettings(force=True))
+    model.world.potential = lambda z: 0.15 * radius(z).square()
+    model.world.forces.head.network[-1].bias.data[-1] = -60.0
+    z = along_a_ray()
+    made = outputs(model, sequence(z, torch.zeros(4, 6).double()))
+    r, w = radius(z)[:, 2], radius(z)[:, 2] - radius(z)[:, 1]
+    w = w - 0.15 * r
+    begun, squares = w.square() / 2 + 0.15 * r.square(), []
+    for _ in range(made.path.points.shape[1]):
+        w = w - 0.15 * r
+        r = r + w
+        w = w - 0.15 * r
+        squares.append((w.square() / 2 + 0.15 * r.square() - begun).square())
+    expected = float(torch.stack(squares).mean())
+    assert expected > 1e-6
+    assert float(energy(made).detach()) == pytest.approx(expected, rel=1e-8)
+
+
+def test_work_is_booked_as_the_integrator_books_it() -> None:
+    """Oracle: a step of `integrator` with attention's push and field, and the critic's potential."""
+    model = moved(dynamics(CriticSettings(force=True, hidden=8)))
+    assert model.critic is not None
+    model.world.forces.head.network[-1].bias.data[-1] = -60.0  # no friction
+    cut = sequence(points(), torch.zeros(6, 6).double())
+    start = opening(cut.points, cut.actions, 1)
+    origin, action = torch.zeros(3).double(), start.ahead[:, 0]
+    found = model.world.advance(start.state, action, start.memory, cut.centers, origin)
+    tokens = model.world.tokens(cut.centers, start.memory)
+    acting = evolve(dynamics_of(model.world.forces, origin, action, tokens), potential=model.critic.energy)
+    moment = step(acting, begin(acting, start.state), 1.0)
+    assert found.work.abs().min() > 0
+    assert torch.allclose(found.state.z, moment.state.z, rtol=1e-10)
+    assert torch.allclose(found.work, moment.exchange.work, rtol=1e-8)
+    assert found.heat.abs().max() < 1e-20
+
+
+def own_path(model: AttentionDynamics) -> LatentSequence:
+    """Return a sequence that the model makes, longer than it is given; velocities are not remembered."""
+    model.world.tokens.lift.data.zero_()
+    cut = sequence(0.3 * points(), torch.zeros(6, 6).double())
+    made = torch.cat((cut.points[:, : model.given], model(cut, None).points), 1).detach()
+    return cut._replace(points=made, targets=made)
+
+
+def test_the_forces_of_a_world_explain_what_it_makes_itself() -> None:
+    model = moved(dynamics(CriticSettings(force=True, hidden=8)), 0.03)
+    own = own_path(model)
+    assert radius(own.targets).max() < 5  # none was put back from the edge, which no force explains
+    left = unexplained(model.world, own, 1)
+    assert left.shape == (6, 3, 3)
+    assert float(left.detach().abs().max()) < 1e-12
+
+
+def test_a_force_that_a_world_lacks_is_what_is_left() -> None:
+    """Oracle: the length of the missing potential's gradient at the frames, in the metric."""
+    model = dynamics(None)
+    model.world.potential = wavy
+    made = own_path(model)
+    model.world.potential = None
+    found = float(hodge(outputs(model, made)).detach())
+    z = made.targets[:, model.given : -1].flatten(0, 1)
+    assert found == pytest.approx(float(sq_length(gradient(wavy, z), z).mean()), rel=1e-8)
+
+
+@pytest.mark.parametrize("force", [False, True])
 @pytest.mark.parametrize("name", sorted(TRAINED))
-def test_a_term_trains_the_rows_that_it_says_and_no_other(name: str) -> None:
+def test_a_term_trains_the_rows_that_it_says_and_no_other(name: str, force: bool) -> None:
     """Measured on live points of an encoder, by the audit: zeros are exact."""
     random = RandomStreams(1)
     model = TopoEncoder(Architecture([5], hidden=16, latent=3, charts=3, codes=4), random)
@@ -197,21 +298,22 @@ def test_a_term_trains_the_rows_that_it_says_and_no_other(name: str) -> None:
     actions = torch.tensor(draw((4, 6, 2)), dtype=torch.float32)
     encoding = model.encode(x.flatten(0, 1))
     live = latent_sequence(divide(model, encoding), actions, live=True, encoding=encoding)
-    world = dynamics(CriticSettings(hidden=8, one_form=True)).float()
-    with torch.no_grad():  # the last layers of fresh heads are zero, and pass no gradient on
-        for number, parameter in enumerate(world.parameters()):
-            noise = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number))
-            parameter.add_(0.05 * noise)
+    world = moved(dynamics(CriticSettings(hidden=8, one_form=True, force=force)).float(), 0.05)
     live = live._replace(rewards=torch.tensor(draw((4, 6)), dtype=torch.float32))
     objective = Objective([PHASE_TERMS[name]], {name: 1.0})
     loss = objective({PHASE_SLOT: outputs(world, live)}).total
     cells = audit({DYNAMICS: loss}, parameter_groups(model, world))
-    assert {c.parameters for c in cells if c.norm} == TRAINED[name]
+    assert {c.parameters for c in cells if c.norm} == TRAINED[name] | ({"critic"} if force else set())
 
 
 def test_a_term_of_a_critic_that_no_phase_learned_is_refused() -> None:
     with pytest.raises(BadInput, match="learned no critic"):
         require_meaning({"critic-td": 1.0}, None, "steps.three.params.world_loss")
+
+
+def test_an_energy_that_is_explained_whatever_is_learned_is_refused() -> None:
+    with pytest.raises(BadInput, match="no potential acts"):
+        require_meaning({"dynamics-energy": 1.0}, {"force": False}, "steps.two.params.world_loss")
 
 
 def test_two_critics_without_the_generator_s_drift_are_refused() -> None:

@@ -35,6 +35,8 @@ class Path(NamedTuple):
         shares: How far each step's jump came, `[B, H]`; zero without jumps.
         stayed: The points without each step's jump, `[B, H, D]`.
         jumped: The points with all of it, `[B, H, D]`; those without jumps are `stayed`.
+        energies: Before the first step and after each, `[B, H + 1]`.
+        exchange: Work and heat since the beginning, `[B, H]`.
     """
 
     points: torch.Tensor
@@ -44,6 +46,8 @@ class Path(NamedTuple):
     shares: torch.Tensor
     stayed: torch.Tensor
     jumped: torch.Tensor
+    energies: torch.Tensor
+    exchange: torch.Tensor
 
 
 @frozen
@@ -77,7 +81,7 @@ class AttentionDynamics(nn.Module):
         memory: Points that are remembered, M.
         max_radius: Within which points are kept.
         random: Streams that the initial weights are drawn from.
-        critic: Of a critic beside it; None for none.
+        critic: Of a critic beside it, whose potential may push; None for none.
     """
 
     def __init__(
@@ -91,12 +95,13 @@ class AttentionDynamics(nn.Module):
         critic: CriticSettings | None = None,
     ) -> None:
         super().__init__()
-        self.world = ForcesWorld(charts, sizes, memory=memory, random=random)
-        self.jump_head = JumpHead(charts, sizes)
-        draw_attention(self.jump_head, random)
         self.critic = (
             None if critic is None else Critic(sizes.latent, critic, max_radius=max_radius, random=random)
         )
+        potential = None if self.critic is None or critic is None or not critic.force else self.critic.energy
+        self.world = ForcesWorld(charts, sizes, memory=memory, random=random, potential=potential)
+        self.jump_head = JumpHead(charts, sizes)
+        draw_attention(self.jump_head, random)
         self.memory, self.max_radius = memory, max_radius
 
     @property
@@ -115,8 +120,9 @@ class AttentionDynamics(nn.Module):
         origin, memory = torch.zeros_like(centers[0]), begin.memory
         state = self.world.begin(begin.state, begin.before, memory, centers, origin)
         kept: list[tuple[torch.Tensor, ...]] = []
+        energies, exchange = [self.world.energy(state)], [torch.zeros_like(state.kinetic_energy)]
         for action in begin.ahead.unbind(1):
-            after = self.world(state, action, memory, centers, origin)
+            after, work, heat = self.world.advance(state, action, memory, centers, origin)
             memory = remember(memory, state, action)
             state = State(project(after.z, self.max_radius), after.w)
             tokens = self.world.tokens(centers, memory)
@@ -129,4 +135,7 @@ class AttentionDynamics(nn.Module):
                 jumped = carry(jumping.frames, state, source, elsewhere.argmax(-1))
                 state = blend(state, jumped, share)
             kept.append((*state, *forecast, share, stayed.z, jumped.z))
-        return Path(*(torch.stack(part, 1) for part in zip(*kept, strict=True)))
+            energies.append(self.world.energy(state))
+            exchange.append(exchange[-1] + work + heat)
+        parts = (torch.stack(part, 1) for part in zip(*kept, strict=True))
+        return Path(*(*parts, torch.stack(energies, 1), torch.stack(exchange[1:], 1)))

@@ -19,10 +19,12 @@ from torch.nn import functional
 from atlas.randomness import RandomStreams
 from atlas_worldmodel.attention import CovariantHead, Sizes, Tokens, draw_attention, see
 from atlas_worldmodel.integrator import Dynamics
+from atlas_worldmodel.potentials import Potential, gradient
 from atlas_worldmodel.rollouts import Memory, limited
 from atlas_worldmodel.splitting import State, drift, kick, rotate
 
 __all__ = [
+    "Advance",
     "AtlasTokens",
     "AttentionForces",
     "ForcesWorld",
@@ -123,6 +125,17 @@ def dynamics_of(
     )
 
 
+class Advance(NamedTuple):
+    """A step, with the energy that came in on it, `[B]`: work of attention's force, and heat of the friction.
+
+    What the energy changes beyond their sum is the step's error.
+    """
+
+    state: State
+    work: torch.Tensor
+    heat: torch.Tensor
+
+
 class ForcesWorld(nn.Module):
     """The explicit step B R A O A R B with forces and friction from attention.
 
@@ -133,12 +146,22 @@ class ForcesWorld(nn.Module):
         sizes: Of the heads; `site_vectors` 1, `site_scalars` the numbers of an action.
         memory: Points that are remembered, M.
         random: Streams that the initial weights are drawn from.
+        potential: Whose negative gradient pushes too; its parameters are not this module's. None for none.
     """
 
-    def __init__(self, charts: int, sizes: Sizes, *, memory: int, random: RandomStreams) -> None:
+    def __init__(
+        self,
+        charts: int,
+        sizes: Sizes,
+        *,
+        memory: int,
+        random: RandomStreams,
+        potential: Potential | None = None,
+    ) -> None:
         super().__init__()
         self.tokens = AtlasTokens(charts, sizes, actions=sizes.site_scalars, memory=memory)
         self.forces = AttentionForces(sizes)
+        self.potential = potential
         draw_attention(self, random)
 
     def begin(
@@ -155,7 +178,7 @@ class ForcesWorld(nn.Module):
         still to come.
         """
         acts = self.forces(state.z, origin, before, self.tokens(centers, memory))
-        return _settled(state, acts.friction, acts.force)
+        return _settled(state, acts.friction, self.total(state.z, acts))
 
     def forward(
         self,
@@ -166,13 +189,40 @@ class ForcesWorld(nn.Module):
         origin: torch.Tensor,
     ) -> State:
         """Return the state a step later."""
+        return self.advance(state, action, memory, centers, origin).state
+
+    def advance(
+        self,
+        state: State,
+        action: torch.Tensor,
+        memory: Memory,
+        centers: torch.Tensor,
+        origin: torch.Tensor,
+    ) -> Advance:
+        """Return the state a step later, with work and heat; the arguments are those of `forward`."""
         tokens = self.tokens(centers, memory)
         before = self.forces(state.z, origin, action, tokens)
-        state = limited(rotate(kick(state, before.force, 0.5), before.field, 0.5))
-        state = drift(state, 0.5)
-        state = drift(State(state.z, state.w * torch.exp(-before.friction)), 0.5)
-        after = self.forces(state.z, origin, action, tokens)
-        return limited(kick(rotate(state, after.field, 0.5), after.force, 0.5))
+        kicked = kick(state, self.total(state.z, before), 0.5)
+        work = _work(before.force, state, kicked)
+        flying = drift(limited(rotate(kicked, before.field, 0.5)), 0.5)
+        slowed = State(flying.z, flying.w * torch.exp(-before.friction))
+        arrived = drift(slowed, 0.5)
+        after = self.forces(arrived.z, origin, action, tokens)
+        turned = rotate(arrived, after.field, 0.5)
+        kicked = kick(turned, self.total(arrived.z, after), 0.5)
+        work = work + _work(after.force, turned, kicked)
+        return Advance(limited(kicked), work, slowed.kinetic_energy - flying.kinetic_energy)
+
+    def total(self, z: torch.Tensor, acts: Pull) -> torch.Tensor:
+        """Return the covectors that push at points, attention's and the potential's, `[B, D]`."""
+        if self.potential is None:
+            return acts.force
+        return acts.force - gradient(self.potential, z, graph=torch.is_grad_enabled())
+
+    def energy(self, state: State) -> torch.Tensor:
+        """Return kinetic and potential energy together, `[B]`."""
+        kinetic = state.kinetic_energy
+        return kinetic if self.potential is None else kinetic + self.potential(state.z)
 
 
 class HeadsWorld(nn.Module):
@@ -240,6 +290,12 @@ class HeadsWorld(nn.Module):
         vectors, _ = self.drift(state.z, origin, state.w.unsqueeze(-2), action, seen, tokens.scalars)
         moved = drift(limited(State(state.z, state.w + vectors[:, 0])), 0.5)
         return State(moved.z, _carried(state.z, moved.z, state.w))
+
+
+def _work(force: torch.Tensor, before: State, after: State) -> torch.Tensor:
+    """Return the work of half a kick by a covector, `[B]`: half the force on the mean velocity."""
+    shrink = 1 - before.z.square().sum(-1)
+    return shrink / 4 * (force * (before.w + after.w) / 2).sum(-1)
 
 
 def _settled(state: State, friction: torch.Tensor, force: torch.Tensor) -> State:

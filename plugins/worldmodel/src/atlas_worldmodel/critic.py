@@ -15,6 +15,7 @@ import torch
 from atlas_topoencoder.geometry import conformal_factor, expmap0, logmap0_difference, mobius_add
 from attrs import frozen
 from torch import nn
+from torch.nn import functional
 
 from atlas.errors import BadInput
 from atlas.randomness import RandomStreams
@@ -22,8 +23,9 @@ from atlas_worldmodel.fields import ScalarHead
 from atlas_worldmodel.hodge import HodgeCritic
 from atlas_worldmodel.nerve import Nerve
 from atlas_worldmodel.poisson import residual, stencil
+from atlas_worldmodel.potentials import Barrier, Outward, total
 
-__all__ = ["Critic", "CriticSettings", "RewardParts", "needs_critic", "require_meaning"]
+__all__ = ["Critic", "CriticSettings", "RewardParts", "require_meaning", "settings_of"]
 
 
 @frozen
@@ -36,6 +38,7 @@ class CriticSettings:
         diffusion: Of the points, `D_s = temperature / friction`, squared length a frame; positive.
         stencil: Hyperbolic step by which V is differentiated; positive.
         drift: Whether the Poisson equation knows where the points go, and not their diffusion alone.
+        force: Whether the potential made of V pushes in the world model.
         one_form: Whether rewards have a part that changes its sign with the direction.
     """
 
@@ -44,6 +47,7 @@ class CriticSettings:
     diffusion: float = 0.1
     stencil: float = 0.1
     drift: bool = False
+    force: bool = False
     one_form: bool = False
 
     @property
@@ -79,6 +83,8 @@ class Critic(nn.Module):
         self.settings = settings
         self.value_head = ScalarHead(dimension, settings.hidden)
         self.rate_head = ScalarHead(dimension, settings.hidden) if settings.one_form else None
+        self.coupling = nn.Parameter(torch.tensor(-4.0)) if settings.force else None
+        self._intrinsic = total(Outward(), Barrier(capacity=max_radius, slope=2.0 * dimension))
         edge = math.tanh(max_radius / 2) ** 2
         self.hodge = (
             HodgeCritic(
@@ -97,6 +103,16 @@ class Critic(nn.Module):
         """Return V at points `[..., D]`, `[...]`."""
         found: torch.Tensor = self.value_head(z)
         return found
+
+    def energy(self, z: torch.Tensor) -> torch.Tensor:
+        """Return the potential energy at points `[..., D]`, `c (-V + U + B)`, `[...]`.
+
+        U pushes outward and B, which outweighs it, back from the points' greatest radius. c, learned and
+        positive, turns units of reward into units of energy. Without a force it is 0.
+        """
+        if self.coupling is None:
+            return torch.zeros_like(z[..., 0])
+        return functional.softplus(self.coupling) * (self._intrinsic(z) - self.value(z))
 
     def one_form(self, z: torch.Tensor) -> torch.Tensor:
         """Return R at points `[B, D]`, covectors `[B, D]`; zero where rewards have no such part."""
@@ -146,9 +162,16 @@ def _draw(module: nn.Module, random: RandomStreams) -> None:
             )
 
 
-def needs_critic(weights: Mapping[str, float]) -> bool:
-    """Say whether a term that counts reads a critic."""
-    return any(name.startswith("critic-") for name in weights)
+def settings_of(weights: Mapping[str, float], chosen: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the settings of the critic that there is to be, by name; None where nothing reads it.
+
+    Args:
+        weights: Those of the loss terms that count.
+        chosen: The settings that a manifest chooses.
+    """
+    if not chosen["force"] and not any(name.startswith("critic-") for name in weights):
+        return None
+    return {**chosen, "one_form": "critic-one-form" in weights}
 
 
 def require_meaning(weights: Mapping[str, float], critic: Mapping[str, Any] | None, where: str) -> None:
@@ -160,8 +183,14 @@ def require_meaning(weights: Mapping[str, float], critic: Mapping[str, Any] | No
         where: Of the weights in the manifest.
 
     Raises:
-        BadInput: A term reads a critic, and there is none; or two critics are weighed that disagree.
+        BadInput: A term reads what there is not, or two critics are weighed that disagree.
     """
+    if "dynamics-energy" in weights and (critic is None or not critic["force"]):
+        raise BadInput(
+            "dynamics-energy has a weight, and no potential acts: work and heat explain all of the energy",
+            where=where,
+            fix="set `critic: {force: true}` in the step of phase 2, or leave dynamics-energy out",
+        )
     lacking = [name for name in weights if name.startswith("critic-")]
     if lacking and critic is None:
         raise BadInput(

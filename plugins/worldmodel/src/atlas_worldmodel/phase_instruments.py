@@ -16,7 +16,7 @@ from atlas_topoencoder.instrument import objective_of
 from atlas.contracts import StepContext
 from atlas.objective import Objective
 from atlas.quantities import Quantity, UncertaintyKind
-from atlas_worldmodel.critic import needs_critic
+from atlas_worldmodel.critic import settings_of
 from atlas_worldmodel.firewall import DYNAMICS, require_kept
 from atlas_worldmodel.joint import AtlasTerms
 from atlas_worldmodel.phase_metrics import Measure, measure_atlas, measure_drift, measure_world
@@ -131,8 +131,7 @@ def phase_2(context: StepContext) -> None:
     sizes |= {"token_scalars": 4, "hidden": context.params["hidden"]}
     facts = {**seen.facts, "phase": 2, "sizes": sizes, "memory": context.params["memory"]}
     weights = Objective(PHASE_TERMS.values(), context.params["world_loss"]).active
-    critic = {**context.params["critic"], "one_form": "critic-one-form" in weights}
-    facts["critic"] = critic if needs_critic(weights) else None
+    facts["critic"] = settings_of(weights, context.params["critic"])
     training = seen.training(context, facts, encoder_rate=0.0, terms=AtlasTerms(None, None))
     _train(context, training, facts, "phase 2")
     _finish(context, training, seen, facts, [])

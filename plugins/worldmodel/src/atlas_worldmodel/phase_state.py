@@ -155,6 +155,12 @@ class Seen:
         objective = Objective(PHASE_TERMS.values(), params["world_loss"])
         where = f"steps.{context.step}.params.world_loss"
         require_meaning(objective.active, facts["critic"], where)
+        if "dynamics-hodge" in objective.active and params["horizon"] < 2:
+            raise BadInput(
+                "dynamics-hodge has a weight, and a horizon of 1 has no frame with steps on both sides",
+                where=where,
+                fix="set a horizon of at least 2",
+            )
         if facts["critic"] is not None and self.data.terminated.any():
             raise BadInput(
                 f"{int(self.data.terminated.sum())} trajectories ended in a state from which nothing "

@@ -22,6 +22,7 @@ from atlas.errors import BadInput
 from atlas_worldmodel.attention_dynamics import AttentionDynamics, Path
 from atlas_worldmodel.critic import Critic
 from atlas_worldmodel.firewall import DYNAMICS
+from atlas_worldmodel.force_balance import unexplained
 from atlas_worldmodel.hodge import sq_length
 from atlas_worldmodel.joint import LatentSequence
 from atlas_worldmodel.jumps import event_log_probability
@@ -117,6 +118,18 @@ def jump_likelihood(outputs: PhaseOutputs) -> torch.Tensor:
     return -event_log_probability(path.rates, 1.0, closer.detach()).mean()
 
 
+def energy(outputs: PhaseOutputs) -> torch.Tensor:
+    """Return the mean squared change of energy that work and heat do not explain."""
+    energies = outputs.path.energies
+    return (energies[:, 1:] - energies[:, :1] - outputs.path.exchange).square().mean()
+
+
+def hodge(outputs: PhaseOutputs) -> torch.Tensor:
+    """Return the mean squared force that the trajectories show and the model's forces leave unexplained."""
+    dynamics = outputs.dynamics
+    return unexplained(dynamics.world, outputs.sequence, dynamics.memory).square().sum(-1).mean()
+
+
 def td(outputs: PhaseOutputs) -> torch.Tensor:
     """Return the mean squared error of temporal difference; what follows is a constant in it."""
     critic = outputs.critic
@@ -162,6 +175,22 @@ _ROWS = (
         "ours: the other half of a Poisson process's likelihood",
     ),
     (
+        "dynamics-energy",
+        energy,
+        0.0,
+        _PATH,
+        "mean (H_t - H_0 - work - heat)^2",
+        f"{_PHASE_2} 4, less work and heat",
+    ),
+    (
+        "dynamics-hodge",
+        hodge,
+        0.0,
+        frozenset({"world-model"}),
+        "mean |f_total - f_conservative - f_solenoidal - f_policy|^2",
+        f"{_PHASE_2} 7, the total inferred from trajectories",
+    ),
+    (
         "critic-td",
         td,
         0.0,
@@ -202,4 +231,4 @@ PHASE_TERMS = {
 """By name; those of weight 0 are off unless a manifest weighs them."""
 
 TRAINED: Mapping[str, frozenset[str]] = {name: rows for name, _, _, rows, _, _ in _ROWS}
-"""Rows of the firewall's table that each term trains, and no other."""
+"""Rows of the firewall's table that each term trains, and no other; `critic` too where it acts as a force."""

@@ -40,7 +40,7 @@ def rehearse(seed: int) -> list[Cell]:
         memory=_MEMORY,
         max_radius=architecture.max_radius,
         random=random,
-        critic=CriticSettings(hidden=16, drift=True, one_form=True),
+        critic=CriticSettings(hidden=16, drift=True, force=True, one_form=True),
     )
     objective = Objective(PHASE_TERMS.values(), dict.fromkeys(PHASE_TERMS, 1.0))
     companions = Companions(charts=3, latent=4, classes=0, actions=_ACTIONS, streams=random)
