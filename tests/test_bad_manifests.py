@@ -52,6 +52,7 @@ provides:
         required: [adapter]
         properties: {adapter: {type: string, x-atlas-kind: synthesis_adapters}}
     counter: {summary: Counts., phase: measure}
+    sequel: {summary: Goes on., phase: measure, needs: {steps: [counter]}}
   synthesis_adapters:
     by_hand: {summary: A person carries the package.}
     server: {summary: A server answers., needs: {network: true}}
@@ -381,6 +382,27 @@ def test_a_circle_of_references_is_spelt_out(folder: Path) -> None:
         f"{path}:20:41: steps see each other in a circle: a -> b -> a; remove one reference",
         f"{path}:21:41: steps see each other in a circle: b -> a -> b; remove one reference",
     ]
+
+
+@pytest.mark.parametrize(
+    ("sees", "remedy"),
+    [
+        ("{from: first.raw}", "sees none; add `{from: a.raw}` under `sees`"),
+        ("{from: a.quantities}", "sees none; add `{from: a.raw}` under `sees`"),
+        ("{from: a.raw}, {from: b.raw}", "sees a and b; remove one reference under `sees`"),
+    ],
+)
+def test_a_step_sees_one_step_of_what_its_instrument_goes_on_from(
+    folder: Path, sees: str, remedy: str
+) -> None:
+    path = folder / "manifest.yaml"
+    counters = "  - {id: a, use: counter}\n  - {id: b, use: counter}\n"
+    path.write_text(BASE + counters + f"  - {{id: c, use: sequel, sees: [{sees}]}}\n")
+    said = "'sequel' goes on from one step that uses `counter`, and `c`"
+    assert complaints(path) == [f"{path}:22:5: {said} {remedy}"]
+
+    path.write_text(BASE + counters + "  - {id: c, use: sequel, sees: [{from: a.raw}, {from: first.raw}]}\n")
+    assert resolve(path, catalog=CATALOG, registry=REGISTRY)
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,7 @@ def check_references(draft: Draft, steps: Sequence[tuple[int, Step]], *, governe
                 _check_part(draft, by_id[reference.step], reference, at)
                 _check_order(draft, step, by_id, reference.step, at)
         _check_role(draft, index, step, by_id)
+        _check_before(draft, index, step, by_id)
 
 
 def _all_ids(draft: Draft) -> set[str]:
@@ -135,6 +136,26 @@ def _check_role(draft: Draft, index: int, step: Step, by_id: Mapping[str, Step])
                 f"a step of role `{role}` is given no {' and no '.join(lacking)}",
                 f"let it see {told}",
             )
+
+
+def _check_before(draft: Draft, index: int, step: Step, by_id: Mapping[str, Step]) -> None:
+    """Note a step that its instrument goes on from, by `needs: {steps: [...]}`, and that it does not see.
+
+    Each instrument named there must have done exactly one of the steps whose `raw` is seen.
+    """
+    seen = [by_id[r.step] for r in step.sees if r.part == "raw" and r.step is not None and r.step in by_id]
+    for use in step.offer.details.get("needs", {}).get("steps", ()):
+        found = [other.id for other in seen if other.offer.name == use]
+        if len(found) == 1:
+            continue
+        known = next((other.id for other in by_id.values() if other.offer.name == use), None)
+        source = f"`{{from: {known}.raw}}`" if known else f"the `raw` of a step that uses `{use}`"
+        draft.wrong(
+            ("steps", index),
+            f"{step.offer.name!r} goes on from one step that uses `{use}`, and `{step.id}` sees "
+            f"{' and '.join(found) or 'none'}",
+            f"{'remove one reference' if found else f'add {source}'} under `sees`",
+        )
 
 
 def _roles(step: Step) -> list[tuple[str, Mapping[str, Sequence[str]]]]:

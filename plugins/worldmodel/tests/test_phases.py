@@ -163,7 +163,7 @@ steps:
     params:
       model: {hidden: 16, latent: 3, charts: 3, codes: 4}
       schedule: {steps: 12, warmup: 4, batch_size: 32}
-  - {id: two, use: phase2, isolation: inline, sees: [SEEN], params: {steps: 3, horizon: HORIZON, jumps: true}}
+  - {id: two, use: phase2, isolation: inline, sees: [SEEN], params: PARAMS}
   - id: three
     use: phase3
     isolation: inline
@@ -172,8 +172,11 @@ steps:
 """
 
 
-def manifest(seen: str = "{from: data.raw}, {from: one.raw}", horizon: int = 4, jump: float = 0.1) -> str:
-    return MANIFEST.replace("SEEN", seen).replace("HORIZON", str(horizon)).replace("JUMP", str(jump))
+def manifest(
+    seen: str = "{from: data.raw}, {from: one.raw}", horizon: int = 4, jump: float = 0.1, more: str = ""
+) -> str:
+    params = f"{{steps: 3, horizon: {horizon}, jumps: true, world_loss: {{{more}}}}}"
+    return MANIFEST.replace("SEEN", seen).replace("PARAMS", params).replace("JUMP", str(jump))
 
 
 @pytest.mark.slow
@@ -192,12 +195,26 @@ def test_the_phases_run_as_one_manifest_and_leave_metrics_and_the_audit(atlas) -
     assert (atlas.runs()[0] / "raw/two/phase.safetensors").is_file()
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"seen": "{from: one.raw}"}, "goes on from one step that uses `collect`, and `two` sees none"),
+        ({"seen": "{from: data.raw}"}, "add `{from: one.raw}` under `sees`"),
+        ({"more": "critic-td: 1, critic-poisson: 1"}, "no value in common without the generator's drift"),
+        ({"more": "dynamics-energy: 1"}, "add `critic: {force: true}`"),
+    ],
+)
+def test_what_no_phase_can_do_is_said_before_the_first_begins(atlas, changes, said) -> None:
+    outcome = atlas("run", str(atlas.write("m.yaml", manifest(**changes))))
+    assert outcome.code == 2
+    assert said in outcome.err
+    assert not atlas.runs()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"seen": "{from: one.raw}"}, "0 files of trajectories"),
-        ({"seen": "{from: data.raw}"}, "0 checkpoints of phase 1"),
         ({"horizon": 38}, "set a horizon of at most 37"),
         ({"jump": 0}, "zn-reg does not train jump-operator"),
     ],
