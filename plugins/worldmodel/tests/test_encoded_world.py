@@ -26,6 +26,7 @@ from atlas_worldmodel.fields import FieldSizes
 from atlas_worldmodel.spaces import Box, Discrete
 from atlas_worldmodel.splitting import State, drift
 from atlas_worldmodel.trajectories import Trajectories
+from atlas_worldmodel.world_measurement import finite_steps
 from atlas_worldmodel.world_state import load_world
 from atlas_worldmodel.world_terms import WORLD_TERMS
 from atlas_worldmodel.world_training import Schedule, WorldFit, model_on
@@ -136,6 +137,12 @@ def test_windows_grow_evenly_from_one_action_to_the_horizon_and_stay():
     schedule = Schedule(steps=100, horizon=5, grow=0.5)
     assert [schedule.horizon_at(step) for step in (0, 9, 10, 39, 40, 50, 99)] == [1, 1, 2, 4, 5, 5, 5]
     assert Schedule(steps=100, horizon=5).horizon_at(0) == 5
+
+
+def test_steps_count_as_finite_until_the_first_at_which_one_path_is_not():
+    values = torch.tensor([[0.0, 1, 2, 3, 4], [0, 1, math.inf, 3, 4], [0, 1, 2, math.nan, 4]])
+    assert [finite_steps(values[:rows]) for rows in (1, 2)] == [5, 2]
+    assert finite_steps(values[2:]) == 3
 
 
 def kept(folder, atlas: TopoEncoder, facts) -> Path:

@@ -11,7 +11,7 @@ from atlas.errors import BadInput
 from atlas_worldmodel.model import Path, WorldModel
 from atlas_worldmodel.trajectories import Trajectories
 
-__all__ = ["Error", "errors", "free_energies", "jackknife", "sample_path"]
+__all__ = ["Error", "errors", "finite_steps", "free_energies", "jackknife", "sample_path"]
 
 
 @frozen
@@ -105,6 +105,11 @@ def jackknife(square: torch.Tensor, rows: torch.Tensor, count: int) -> float | N
     sizes = torch.zeros(count, dtype=torch.float64).index_add_(0, rows, torch.ones(len(rows)).double())
     without = ((sums.sum() - sums) / (sizes.sum() - sizes)).sqrt()
     return float(((count - 1) / count * (without - without.mean()).square().sum()).sqrt())
+
+
+def finite_steps(values: torch.Tensor) -> int:
+    """Return the number of first steps at which all of `[N, steps]` are finite."""
+    return int(torch.isfinite(values).all(0).long().cumprod(0).sum())
 
 
 @torch.no_grad()
