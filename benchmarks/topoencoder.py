@@ -4,13 +4,15 @@
 
 Operations are those that torch dispatches below autograd, forward and backward, optimiser and refresh
 included. Times are CPU times of one thread, the baseline's steps between ours, so that both see the same
-machine. Geometry is compared with the same formulas in float64 at the same points.
+machine, in a process with the environment that the instrument's card asks for. Geometry is compared with the
+same formulas in float64 at the same points.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import os
 import statistics
 import sys
 import time
@@ -30,6 +32,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from atlas.catalog import discover
 from atlas.objective import Objective
 from atlas.randomness import RandomStreams
 
@@ -259,6 +262,9 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--row", choices=sorted(ROWS), action="append")
+    wanted = discover().find("instruments", "topoencoder").details["needs"]["environment"]
+    if not wanted.items() <= os.environ.items():
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **wanted})
     torch.set_num_threads(1)
     for name in parser.parse_args().row or ROWS:
         rows = ROWS[name]()
