@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import json
 import platform
+import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -106,3 +108,89 @@ def line_by_line(
             with lines.open("a", encoding="utf-8") as stream:
                 stream.write(f"{line}\n")
     return found
+
+
+def ablation_rows(
+    found: Sequence[Mapping[str, Any]],
+    measures: Mapping[str, tuple[str, str]],
+    *,
+    plain: str,
+    identifier: str,
+    about: str,
+    without: str,
+    packages: Iterable[str],
+) -> list[dict[str, Any]]:
+    """Return a row for each kind of training but the plain one, and each measure.
+
+    Args:
+        found: Lines of trainings, with their `kind` and their measures.
+        measures: By key, what it is and its unit.
+        plain: The kind that the others are compared with.
+        identifier: Beginning of a row's id, which kind and key end.
+        about: What is said before the kind, in the row's words.
+        without: What the baseline is.
+        packages: As of `result_row`.
+    """
+    kinds = [kind for kind in dict.fromkeys(line["kind"] for line in found) if kind != plain]
+    made = []
+    for kind in kinds:
+        for key, (what, unit) in measures.items():
+            values, others = (
+                [float(line[key]) for line in found if line["kind"] == one] for one in (kind, plain)
+            )
+            made.append(
+                result_row(
+                    "_".join((identifier, kind, key)).replace(" ", "_"),
+                    f"{about} {kind}: {what}",
+                    statistics.mean(values),
+                    sd=statistics.stdev(values),
+                    n=len(values),
+                    unit=unit,
+                    baseline=statistics.mean(others),
+                    baseline_version=f"{without}, sd {statistics.stdev(others):.2g}",
+                    target="none; an ablation",
+                    met=None,
+                    packages=packages,
+                )
+            )
+    return made
+
+
+def ablate(
+    train: Callable[..., dict[str, Any]],
+    kinds: Iterable[str],
+    seeds: Sequence[int],
+    steps: tuple[int, int],
+    table: Callable[[list[dict[str, Any]]], list[dict[str, Any]]],
+    *,
+    description: str | None,
+    out: Path,
+) -> None:
+    """Be the command line of an ablation: train every kind with every seed and write the rows.
+
+    Args:
+        train: Takes `kind`, `seed` and `steps`, and returns a line.
+        kinds: What is trained.
+        seeds: Of which `--quick` takes the first.
+        steps: Of a training, and of a quick one.
+        table: Makes rows of lines.
+        description: Of the benchmark.
+        out: Where the rows go, unless `--out` says otherwise.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    whole, quick = steps
+    parser.add_argument("--quick", action="store_true", help=f"{quick} steps, one seed; nothing is written")
+    parser.add_argument("--lines", type=Path, help="results so far, a line each, which are not made again")
+    parser.add_argument("--out", type=Path, default=out)
+    chosen = parser.parse_args()
+    taken = seeds[:1] if chosen.quick else seeds
+    cases = [
+        {"kind": kind, "seed": seed, "steps": quick if chosen.quick else whole}
+        for seed in taken
+        for kind in kinds
+    ]
+    found = line_by_line(train, cases, chosen.lines)
+    if not chosen.quick:
+        write(table(found), chosen.out)

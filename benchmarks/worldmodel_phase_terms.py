@@ -10,13 +10,10 @@ takes nine processor-minutes; with `--lines` an interrupted run goes on where it
 
 from __future__ import annotations
 
-import argparse
 import functools
 import time
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import rows
 import torch
 from atlas_topoencoder.losses.terms import TERMS
@@ -96,55 +93,34 @@ def trained(kind: str, seed: int, steps: int) -> dict[str, Any]:
     }
 
 
-WHAT = {
-    "distance 1": "hyperbolic distance one step ahead",
-    "distance 10": "hyperbolic distance ten steps ahead",
-    "decoded 10": "decoded error ten steps ahead, in standard deviations",
-    "seconds a step": "processor-seconds of a training step",
+MEASURES = {
+    "distance 1": ("hyperbolic distance one step ahead", "1"),
+    "distance 10": ("hyperbolic distance ten steps ahead", "1"),
+    "decoded 10": ("decoded error ten steps ahead, in standard deviations", "1"),
+    "seconds a step": ("processor-seconds of a training step", "s"),
 }
 
 
-def table(found: list[dict[str, Any]]) -> list[dict[str, object]]:
+def table(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return a benchmark row for each kind and measure."""
-    made = []
-    plain = [one for one in found if one["kind"] == "default"]
-    for kind in list(KINDS)[1:]:
-        of = [one for one in found if one["kind"] == kind]
-        for key, what in WHAT.items():
-            values, others = ([float(one[key]) for one in group] for group in (of, plain))
-            made.append(
-                rows.result_row(
-                    f"worldmodel.phase_terms_{kind.replace(' ', '_')}_{key.replace(' ', '_')}",
-                    f"Pendulum, phase 2 with {kind}: {what}",
-                    float(np.mean(values)),
-                    sd=float(np.std(values, ddof=1)),
-                    n=len(values),
-                    unit="s" if key == "seconds a step" else "1",
-                    baseline=float(np.mean(others)),
-                    baseline_version=f"the default terms, sd {np.std(others, ddof=1):.2g}",
-                    target="none; an ablation",
-                    met=None,
-                    packages=("torch", "atlas-worldmodel", "atlas-topoencoder", "gymnasium"),
-                )
-            )
-    return made
-
-
-def main() -> None:
-    """Train all kinds and write the rows."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    return rows.ablation_rows(
+        found,
+        MEASURES,
+        plain="default",
+        identifier="worldmodel.phase_terms",
+        about="Pendulum, phase 2 with",
+        without="the default terms",
+        packages=("torch", "atlas-worldmodel", "atlas-topoencoder", "gymnasium"),
     )
-    parser.add_argument("--quick", action="store_true", help="20 steps and one seed; nothing is written")
-    parser.add_argument("--lines", type=Path, help="results so far, a line each, which are not made again")
-    parser.add_argument("--out", type=Path, default=rows.RESULTS / "worldmodel_phase_terms.json")
-    chosen = parser.parse_args()
-    steps, seeds = (20, SEEDS[:1]) if chosen.quick else (300, SEEDS)
-    cases = [{"kind": kind, "seed": seed, "steps": steps} for seed in seeds for kind in KINDS]
-    found = rows.line_by_line(trained, cases, chosen.lines)
-    if not chosen.quick:
-        rows.write(table(found), chosen.out)
 
 
 if __name__ == "__main__":
-    main()
+    rows.ablate(
+        trained,
+        KINDS,
+        SEEDS,
+        (300, 20),
+        table,
+        description=__doc__,
+        out=rows.RESULTS / "worldmodel_phase_terms.json",
+    )

@@ -11,8 +11,7 @@ takes three processor-minutes; with `--lines` an interrupted run goes on where i
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rows
@@ -89,54 +88,33 @@ def foretold(known: Encoding, train: Frames, held: Encoding, test: Frames) -> fl
     return float((table.argmax(1)[there] == then).mean())
 
 
-WHAT = {
-    "symbols": "share of frames whose symbol is not that of the frame before",
-    "foretold": "share of frames whose chart is the commonest after the symbol and action before",
-    "reconstruction": "squared error of the reconstruction over the variance",
+MEASURES = {
+    "symbols": ("share of frames whose symbol is not that of the frame before", "1"),
+    "foretold": ("share of frames whose chart is the commonest after the symbol and action before", "1"),
+    "reconstruction": ("squared error of the reconstruction over the variance", "1"),
 }
 
 
-def table(found: list[dict[str, float | str | int]]) -> list[dict[str, object]]:
-    """Return a benchmark row for each term and measure."""
-    made = []
-    plain = [one for one in found if one["kind"] == "neither"]
-    for kind in list(KINDS)[1:]:
-        of = [one for one in found if one["kind"] == kind]
-        for key, what in WHAT.items():
-            values, others = ([float(one[key]) for one in group] for group in (of, plain))
-            made.append(
-                rows.result_row(
-                    f"worldmodel.sequence_{kind.replace(' ', '_')}_{key}",
-                    f"Pendulum, atlas trained with {kind}: {what}",
-                    float(np.mean(values)),
-                    sd=float(np.std(values, ddof=1)),
-                    n=len(values),
-                    unit="1",
-                    baseline=float(np.mean(others)),
-                    baseline_version=f"the same without, sd {np.std(others, ddof=1):.2g}",
-                    target="none; an ablation",
-                    met=None,
-                    packages=("torch", "atlas-worldmodel", "atlas-topoencoder", "gymnasium"),
-                )
-            )
-    return made
-
-
-def main() -> None:
-    """Train all and write the rows."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def table(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return a benchmark row for each kind and measure."""
+    return rows.ablation_rows(
+        found,
+        MEASURES,
+        plain="neither",
+        identifier="worldmodel.sequence",
+        about="Pendulum, atlas trained with",
+        without="the same without",
+        packages=("torch", "atlas-worldmodel", "atlas-topoencoder", "gymnasium"),
     )
-    parser.add_argument("--quick", action="store_true", help="400 steps and one seed; nothing is written")
-    parser.add_argument("--lines", type=Path, help="results so far, a line each, which are not made again")
-    parser.add_argument("--out", type=Path, default=rows.RESULTS / "worldmodel_sequence_terms.json")
-    chosen = parser.parse_args()
-    steps, seeds = (400, SEEDS[:1]) if chosen.quick else (800, SEEDS)
-    cases = [{"kind": kind, "seed": seed, "steps": steps} for seed in seeds for kind in KINDS]
-    found = rows.line_by_line(trained, cases, chosen.lines)
-    if not chosen.quick:
-        rows.write(table(found), chosen.out)
 
 
 if __name__ == "__main__":
-    main()
+    rows.ablate(
+        trained,
+        KINDS,
+        SEEDS,
+        (800, 400),
+        table,
+        description=__doc__,
+        out=rows.RESULTS / "worldmodel_sequence_terms.json",
+    )
