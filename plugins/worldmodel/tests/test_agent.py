@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from agent_desk import require_the_same_bits, silent
 from atlas_worldmodel.agent import Agent
 from atlas_worldmodel.agent_checkpoint import load_actor
 from atlas_worldmodel.agent_instrument import objective_of
@@ -57,26 +58,13 @@ def agent(name: str = "Pendulum-v1", **changes) -> Agent:
     return Agent(open_environment(name), settings, objective, RandomStreams(5), Law("held", 5))
 
 
-def silent(*message, **figures) -> None:
-    """Take progress and say nothing."""
-
-
 @pytest.mark.parametrize(
     ("name", "improvement"), [("Pendulum-v1", "imagination"), ("CartPole-v1", "reinforce")]
 )
 def test_an_agent_that_goes_on_from_a_kept_state_ends_with_the_bits_of_one_that_was_not_interrupted(
     name, improvement
 ):
-    whole, first, second = (agent(name, improvement=improvement) for _ in range(3))
-    for _ in range(3):
-        whole.advance(silent)
-    for _ in range(2):
-        first.advance(silent)
-    second.restore(first.state(), first.round)
-    second.advance(silent)
-    expected, found = whole.state(), second.state()
-    assert expected.keys() == found.keys()
-    assert all(torch.equal(value, found[key]) for key, value in expected.items())
+    require_the_same_bits(lambda: agent(name, improvement=improvement))
 
 
 def test_the_ensemble_predicts_a_pendulum_that_it_has_not_seen_after_a_short_fit():

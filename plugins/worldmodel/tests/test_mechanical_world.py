@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from agent_desk import require_the_same_bits, silent
 from atlas_worldmodel.agent import Agent
 from atlas_worldmodel.agent_checkpoint import load_actor
 from atlas_worldmodel.agent_instrument import agent_of, objective_of
@@ -124,10 +125,6 @@ def agent(data: Trajectories) -> Agent:
     return Agent(environment, SETTINGS, objective, RandomStreams(5), Law("held", 5), given)
 
 
-def silent(*message, **figures) -> None:
-    """Take progress and say nothing."""
-
-
 def test_an_agent_with_a_given_world_learns_without_playing_and_leaves_the_world_as_it_is():
     data = pendulum()
     one = agent(data)
@@ -142,16 +139,7 @@ def test_an_agent_with_a_given_world_learns_without_playing_and_leaves_the_world
 
 def test_an_agent_with_a_given_world_goes_on_from_a_kept_state_to_the_same_bits():
     data = pendulum()
-    whole, begun, later = (agent(data) for _ in range(3))
-    for _ in range(3):
-        whole.advance(silent)
-    for _ in range(2):
-        begun.advance(silent)
-    later.restore(begun.state(), begun.round)
-    later.advance(silent)
-    expected, found = whole.state(), later.state()
-    assert expected.keys() == found.keys()
-    assert all(torch.equal(value, found[name]) for name, value in expected.items())
+    require_the_same_bits(lambda: agent(data))
 
 
 def seen(folder: Path, data: Trajectories, world: MechanicalWorld) -> SimpleNamespace:
