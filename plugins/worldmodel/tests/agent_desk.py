@@ -6,6 +6,27 @@ from collections.abc import Callable
 
 import torch
 from atlas_worldmodel.agent import Agent
+from atlas_worldmodel.agent_settings import AgentSettings
+
+SMALL = AgentSettings(
+    improvement="imagination",
+    round_transitions=200,
+    blind_rounds=1,
+    members=2,
+    world_hidden=16,
+    policy_hidden=8,
+    fit_steps=30,
+    fit_batch=16,
+    fit_rate=1e-3,
+    improve_steps=5,
+    improve_batch=10,
+    horizon=4,
+    discount=0.98,
+    trace=0.95,
+    rate=1e-3,
+    clip=1.0,
+    value_lag=0.98,
+)
 
 
 def silent(*message, **figures) -> None:

@@ -15,11 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from agent_desk import require_the_same_bits, silent
+from agent_desk import SMALL, require_the_same_bits, silent
 from atlas_worldmodel.agent import Agent
 from atlas_worldmodel.agent_checkpoint import load_actor
 from atlas_worldmodel.agent_instrument import objective_of
-from atlas_worldmodel.agent_settings import AgentSettings
 from atlas_worldmodel.collection import Law, collect, play
 from atlas_worldmodel.ensemble import transitions_of
 from atlas_worldmodel.environments import open_environment
@@ -30,26 +29,6 @@ from attrs import evolve
 from atlas.errors import BadInput
 from atlas.randomness import RandomStreams
 from atlas.testing import Atlas
-
-SMALL = AgentSettings(
-    improvement="imagination",
-    round_transitions=200,
-    blind_rounds=1,
-    members=2,
-    world_hidden=16,
-    policy_hidden=8,
-    fit_steps=30,
-    fit_batch=16,
-    fit_rate=1e-3,
-    improve_steps=5,
-    improve_batch=10,
-    horizon=4,
-    discount=0.98,
-    trace=0.95,
-    rate=1e-3,
-    clip=1.0,
-    value_lag=0.98,
-)
 
 
 def agent(name: str = "Pendulum-v1", **changes) -> Agent:

@@ -9,11 +9,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from agent_desk import require_the_same_bits, silent
+from agent_desk import SMALL, require_the_same_bits, silent
 from atlas_worldmodel.agent import Agent
 from atlas_worldmodel.agent_checkpoint import load_actor
 from atlas_worldmodel.agent_instrument import agent_of, objective_of
-from atlas_worldmodel.agent_settings import AgentSettings
 from atlas_worldmodel.collection import Law, collect, play
 from atlas_worldmodel.environments import open_environment
 from atlas_worldmodel.fields import FieldSizes
@@ -97,24 +96,15 @@ def test_gradients_of_imagined_rewards_reach_the_policy_and_not_the_world():
     assert all(p.grad is None for p in world.parameters())
 
 
-SETTINGS = AgentSettings(
-    improvement="imagination",
+SETTINGS = evolve(
+    SMALL,
     round_transitions=1,
-    blind_rounds=1,
-    members=2,
     world_hidden=1,
-    policy_hidden=8,
     fit_steps=10,
     fit_batch=1,
     fit_rate=1.0,
     improve_steps=4,
     improve_batch=9,
-    horizon=4,
-    discount=0.98,
-    trace=0.95,
-    rate=1e-3,
-    clip=1.0,
-    value_lag=0.98,
 )
 
 
