@@ -10,7 +10,6 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from atlas_topoencoder.geometry import conformal_factor, expmap0, logmap0_difference, mobius_add
 from attrs import frozen
@@ -19,7 +18,7 @@ from torch.nn import functional
 
 from atlas.errors import BadInput
 from atlas.randomness import RandomStreams
-from atlas_worldmodel.fields import ScalarHead
+from atlas_worldmodel.fields import ScalarHead, draw_heads
 from atlas_worldmodel.hodge import HodgeCritic
 from atlas_worldmodel.nerve import Nerve
 from atlas_worldmodel.poisson import residual, stencil
@@ -97,7 +96,7 @@ class Critic(nn.Module):
             if settings.one_form
             else None
         )
-        _draw(self, random)
+        draw_heads(self, random, "critic weights")
 
     def value(self, z: torch.Tensor) -> torch.Tensor:
         """Return V at points `[..., D]`, `[...]`."""
@@ -144,22 +143,6 @@ class Critic(nn.Module):
         at, diffusion = stencil(self.value, z, self.settings.stencil), self.settings.diffusion
         left = diffusion * residual(at.value, at.laplacian, reward / diffusion, self.settings.screening)
         return left - (velocity * at.slope).sum(-1) if self.settings.drift else left
-
-
-def _draw(module: nn.Module, random: RandomStreams) -> None:
-    """Draw the weights of linear layers; a scalar's last layer small, so that it begins small."""
-    for name, part in module.named_modules():
-        generator = random.generator("critic weights", 0, name)
-        if isinstance(part, nn.Linear):
-            drawn = generator.standard_normal(tuple(part.weight.shape)) / math.sqrt(part.in_features)
-            part.weight.data.copy_(torch.from_numpy(drawn.astype(np.float32)))
-            if part.bias is not None:
-                part.bias.data.zero_()
-        if isinstance(part, ScalarHead):
-            size = len(part.last)
-            part.last.data.copy_(
-                torch.from_numpy((generator.standard_normal(size) / size).astype(np.float32))
-            )
 
 
 def settings_of(weights: Mapping[str, float], chosen: Mapping[str, Any]) -> dict[str, Any] | None:

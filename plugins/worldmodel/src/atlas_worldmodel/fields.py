@@ -26,6 +26,7 @@ __all__ = [
     "Heads",
     "LinearField",
     "ScalarHead",
+    "draw_heads",
     "linear_field",
 ]
 
@@ -199,7 +200,7 @@ class Fields(nn.Module):
         self.slope = nn.Parameter(torch.tensor(0.0))
         self.rubbing = nn.Parameter(torch.tensor(0.3))
         self.register_buffer("unit", torch.tensor(float(unit)))
-        _draw(self, random)
+        draw_heads(self, random, "world weights")
 
     @property
     def friction(self) -> torch.Tensor:
@@ -250,10 +251,10 @@ _CAPACITY, _WIDTH = 2.0, 0.25
 """Radius from which the barrier rises, twice the data's, and the length over which it does."""
 
 
-def _draw(module: nn.Module, random: RandomStreams) -> None:
-    """Draw the weights of the linear layers; the value's last layer small, so that forces begin small."""
+def draw_heads(module: nn.Module, random: RandomStreams, purpose: str) -> None:
+    """Draw the weights of linear layers; the last of a scalar head small, so that it begins small."""
     for name, part in module.named_modules():
-        generator = random.generator("world weights", 0, name)
+        generator = random.generator(purpose, 0, name)
         if isinstance(part, nn.Linear):
             drawn = generator.standard_normal(tuple(part.weight.shape)) / math.sqrt(part.in_features)
             part.weight.data.copy_(torch.from_numpy(drawn.astype(np.float32)))
