@@ -46,6 +46,16 @@ class Device:
             self.accelerator.backward(loss)
 
     @property
+    def graphs(self) -> bool:
+        """Whether steps are recorded as CUDA graphs; a scaler of float16's losses forbids it."""
+        scaler = getattr(self.accelerator, "scaler", None)
+        return self.compiles and self.device.type == "cuda" and scaler is None
+
+    def rate(self, value: float) -> float | torch.Tensor:
+        """Return a learning rate as an optimiser here wants it: what a recorded step reads is a tensor."""
+        return torch.tensor(value, device=self.device) if self.graphs else value
+
+    @property
     def processes(self) -> int:
         """How many processes train one model together."""
         return 1 if self.accelerator is None else int(self.accelerator.num_processes)

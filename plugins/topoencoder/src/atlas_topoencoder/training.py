@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,10 +18,11 @@ from attrs import define, field
 from atlas.errors import BadInput, InstrumentFailed
 from atlas.objective import Objective, ObjectiveValue
 from atlas.randomness import RandomStreams
-from atlas_topoencoder.batches import BatchOrder
+from atlas_topoencoder.batches import BatchOrder, Drawn, Examples
 from atlas_topoencoder.companions import Companions
 from atlas_topoencoder.data import Dataset
 from atlas_topoencoder.devices import Device
+from atlas_topoencoder.graphed_step import GraphedStep, set_rate
 from atlas_topoencoder.joint_batches import joined
 from atlas_topoencoder.losses.terms import SLOT
 from atlas_topoencoder.model import TopoEncoder
@@ -30,7 +31,7 @@ from atlas_topoencoder.placing import place_charts, place_codes, revive_codes
 from atlas_topoencoder.schedule import Schedule
 from atlas_topoencoder.views import Views
 
-__all__ = ["Drawn", "Schedule", "Training", "encode_rows"]
+__all__ = ["Schedule", "Training", "encode_rows"]
 
 _PLACING_ROWS = 5000
 """Training examples that charts and codes are placed on, at most."""
@@ -46,28 +47,6 @@ def encode_rows(
         x = torch.from_numpy(dataset.take(rows[start : start + chunk])).to(device)
         with torch.no_grad():
             yield x, model.encode(x)
-
-
-class Drawn(NamedTuple):
-    """What a step reads.
-
-    Attributes:
-        x: Examples, `[B, *shape]`.
-        seen: Another view of each; None where no term reads one.
-        labels: `[B]` int64; None without.
-        anchors: Chart that placing gave each, -1 where none, `[B]` int64; None before.
-    """
-
-    x: torch.Tensor
-    seen: torch.Tensor | None
-    labels: torch.Tensor | None
-    anchors: torch.Tensor | None
-
-    def share(self, device: Device) -> Drawn:
-        """Return what this process reads of it."""
-        own = device.share(len(self.x))
-        seen, labels, anchors = (None if value is None else value[own] for value in self[1:])
-        return Drawn(self.x[own], seen, labels, anchors)
 
 
 def _read(model: TopoEncoder, companions: Companions, drawn: Drawn, *, blended: bool) -> ModelOutputs:
@@ -140,6 +119,8 @@ class Training:
     optimizer: torch.optim.Optimizer = field(init=False)
     _warmup: Objective = field(init=False)
     _compiled: Callable[[Drawn], ObjectiveValue] = field(init=False)
+    _examples: Examples = field(init=False)
+    _graphed: dict[bool, GraphedStep[ObjectiveValue]] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         """Move the parameters to the device and make their optimiser.
@@ -158,9 +139,10 @@ class Training:
         self.companions.to(self.device.device)
         self.optimizer = torch.optim.AdamW(
             self.parameters(),
-            lr=self.schedule.learning_rate,
+            lr=self.device.rate(self.schedule.learning_rate),
             weight_decay=self.schedule.weight_decay,
             fused=True,
+            capturable=self.device.graphs,
         )
         if self.device.accelerator is not None:
             self.optimizer = self.device.accelerator.prepare_optimizer(self.optimizer)
@@ -168,6 +150,10 @@ class Training:
         kept = [self.objective.terms[name] for name in _WARMUP_TERMS if name in active]
         self._warmup = Objective(kept, {t.name: active[t.name] for t in kept}) if kept else self.objective
         self._compiled = _compiled(self.model, self.companions, self.objective)
+        self._examples = Examples(self.dataset, self.device.device)
+        self._graphed = {
+            warming_up: GraphedStep(partial(self._graphed_step, warming_up)) for warming_up in (True, False)
+        }
 
     def parameters(self) -> list[torch.nn.Parameter]:
         """Parameters of the model and its companions, in a fixed order."""
@@ -201,7 +187,7 @@ class Training:
 
     def _drawn(self, objective: Objective) -> Drawn:
         rows, device = self.order.rows_of(self.step), self.device.device
-        plain = torch.from_numpy(self.dataset.take(rows)).to(device)
+        plain = self._examples.take(rows)
         seen = None
         if _VIEW_TERMS & set(objective.active):
             seen = self.views.draw(plain, self.random.generator("view", self.step))
@@ -227,12 +213,30 @@ class Training:
     def advance(self) -> ObjectiveValue:
         """Take one step and return the objective's value before it; nothing is read from the device."""
         self._place()
-        rate = self.schedule.rate(self.step)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            set_rate(group, self.schedule.rate(self.step))
+        if self.device.graphs:
+            value = self._graphed[self.warming_up](*self.drawn())
+        elif self.device.compiles and not self.warming_up:
+            value = self._descend(lambda: self._compiled(self.drawn()))
+        else:
+            value = self._descend(lambda: self.now({SLOT: self.outputs()}))
+        self.step += 1
+        return value if self.device.processes == 1 else _without_graph(value)
+
+    def _graphed_step(self, warming_up: bool, *drawn: torch.Tensor | None) -> ObjectiveValue:
+        """Take the step that is recorded; the warm-up's is not compiled."""
+        read = Drawn(*drawn)  # type: ignore[arg-type] # examples are never None
+
+        def plain() -> ObjectiveValue:
+            return self.now({SLOT: _read(self.model, self.companions, read, blended=False)})
+
+        return _without_graph(self._descend(plain if warming_up else partial(self._compiled, read)))
+
+    def _descend(self, objective: Callable[[], ObjectiveValue]) -> ObjectiveValue:
+        """Change the parameters by the gradient of what is evaluated, and return it."""
         with self.device.autocast():
-            compiled = self.device.compiles and not self.warming_up
-            value = self._compiled(self.drawn()) if compiled else self.now({SLOT: self.outputs()})
+            value = objective()
         self.optimizer.zero_grad(set_to_none=True)
         self.device.backward(value.total)
         self._averaged()
@@ -241,8 +245,7 @@ class Training:
         torch.nn.utils.clip_grad_norm_(self.parameters(), self.schedule.clip)
         self.optimizer.step()
         self.model.refresh()
-        self.step += 1
-        return value if self.device.processes == 1 else _without_graph(value)
+        return value
 
     def gradient_norms(self) -> dict[str, float]:
         """Return the norm of each active term's gradient, before its weight, on the next step's batch."""
@@ -358,3 +361,5 @@ class Training:
                 self.optimizer.state[parameter] = {n: t.to(parameter.device) for n, t in own.items()}
         self.anchors = tensors["anchors"].numpy().copy() if "anchors" in tensors else None
         self.step = step
+        for graphed in self._graphed.values():
+            graphed.forget()

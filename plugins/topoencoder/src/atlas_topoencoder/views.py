@@ -53,14 +53,13 @@ class Views:
         return bool(self.shift or self.rotate or self.scale)
 
     def draw(self, x: torch.Tensor, generator: np.random.Generator) -> torch.Tensor:
-        """Return a view of each example, `[B, *shape]`; the draws depend on the generator alone."""
+        """Return a view of each example, `[B, *shape]`; noise depends on generator and kind of device."""
         if self.moves:
             x = functional.grid_sample(
                 x, self._grid(x, generator), mode="bilinear", padding_mode="zeros", align_corners=False
             )
         if self.noise:
-            drawn = generator.standard_normal(tuple(x.shape), dtype=np.float32)
-            x = x + self.noise * torch.from_numpy(drawn).to(x.device)
+            x = x + self.noise * _normal(x, generator)
         return x
 
     def _grid(self, x: torch.Tensor, generator: np.random.Generator) -> torch.Tensor:
@@ -78,3 +77,11 @@ class Views:
         )
         theta = torch.tensor(matrix, dtype=x.dtype, device=x.device)
         return functional.affine_grid(theta, list(x.shape), align_corners=False)
+
+
+def _normal(x: torch.Tensor, generator: np.random.Generator) -> torch.Tensor:
+    """Return standard normal numbers of a tensor's shape; other devices than the CPU draw their own."""
+    if x.device.type == "cpu":
+        return torch.from_numpy(generator.standard_normal(tuple(x.shape), dtype=np.float32))
+    seeded = torch.Generator(x.device).manual_seed(int(generator.integers(2**63 - 1)))
+    return torch.randn(x.shape, generator=seeded, device=x.device)
