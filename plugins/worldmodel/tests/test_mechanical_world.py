@@ -16,7 +16,7 @@ from atlas_worldmodel.agent_instrument import agent_of, objective_of
 from atlas_worldmodel.collection import Law, collect, play
 from atlas_worldmodel.environments import open_environment
 from atlas_worldmodel.fields import FieldSizes
-from atlas_worldmodel.imagination import imagine
+from atlas_worldmodel.imagination import draw_paths, imagine
 from atlas_worldmodel.mechanical_world import GivenWorld, MechanicalWorld, given_world
 from atlas_worldmodel.observation_chart import chart_facts, coordinates_of
 from atlas_worldmodel.policy import Policy
@@ -90,7 +90,7 @@ def test_gradients_of_imagined_rewards_reach_the_policy_and_not_the_world():
     world = world_of_data(data)
     policy = Policy(3, data.action_space, hidden=8, random=RandomStreams(1))
     begin = world.begin(torch.from_numpy(data.observations[:, 0]))
-    path = imagine(world, policy, begin, 4, torch.Generator().manual_seed(0))
+    path = imagine(world, policy, begin, draw_paths(4, len(data), 3, torch.Generator().manual_seed(0)))
     path.rewards[3].sum().backward()
     assert all(float(p.grad.abs().sum()) > 0 for p in policy.motor.parameters())
     assert all(p.grad is None for p in world.parameters())

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 import torch
 from atlas_topoencoder.geometry import expmap0, gyration, mobius_add
-from atlas_worldmodel.imagination import WorldStep, imagine, lambda_returns
+from atlas_worldmodel.imagination import Draws, WorldStep, draw_paths, imagine, lambda_returns
 from atlas_worldmodel.policy import ForceLaw, Policy, zeno_divergence
 from atlas_worldmodel.policy_terms import POLICY_SLOT, POLICY_TERMS, PolicyOutputs
 from atlas_worldmodel.spaces import Box, Discrete
-from attrs import evolve
 from scipy.linalg import solve_discrete_are
 from torch.distributions import Independent, Normal, kl_divergence
 
@@ -126,10 +125,15 @@ def gain(policy: Policy) -> torch.Tensor:
     return policy.motor.weight @ policy.body.weight[:2]
 
 
+def unmoved(horizon: int, starts: torch.Tensor) -> Draws:
+    """Draws of no noise, so that forces are the mean ones."""
+    return Draws(torch.zeros(horizon, *starts.shape), torch.zeros(horizon, len(starts)))
+
+
 def test_the_gradient_through_imagination_is_the_exact_one_of_a_linear_system():
     """Oracle: J(K) = -sum over t of tr((Q + K'RK) S_t), S_t = M S_(t-1) M', M = A + BK, differentiated."""
     policy, starts, horizon = linear_policy(), drawn(7, 2, seed=1) / 4, 25
-    path = imagine(Regulated(), policy, starts, horizon, torch.Generator(), spread=0.0)
+    path = imagine(Regulated(), policy, starts, unmoved(horizon, starts))
     (-path.rewards.sum(0).mean()).backward()
 
     k = gain(policy).detach().requires_grad_()
@@ -153,7 +157,7 @@ def test_a_policy_trained_by_imagination_finds_the_gain_of_riccati():
     optimizer = torch.optim.Adam([policy.body.weight, policy.motor.weight], 0.1)
     for step in range(160):
         optimizer.param_groups[0]["lr"] = 0.1 * (1 - step / 160)
-        path = imagine(Regulated(), policy, starts, 30, torch.Generator(), spread=0.0)
+        path = imagine(Regulated(), policy, starts, unmoved(30, starts))
         cost = -path.rewards.sum(0).mean()
         optimizer.zero_grad()
         cost.log().backward()
@@ -180,7 +184,7 @@ class Bandit:
 
 def outputs(policy: Policy, world: Bandit, count: int, seed: int) -> PolicyOutputs:
     start = torch.zeros(count, policy.latent, dtype=torch.float64)
-    path = imagine(world, policy, start, 1, torch.Generator().manual_seed(seed))
+    path = imagine(world, policy, start, draw_paths(1, *start.shape, torch.Generator().manual_seed(seed)))
     zero = torch.zeros(2, count, dtype=torch.float64)
     returns = lambda_returns(path.rewards, path.goes_on, zero, discount=1.0, trace=1.0)
     return PolicyOutputs(
@@ -241,8 +245,7 @@ def test_policy_terms_add_up_by_weight_and_leave_the_value_out_of_the_policys_gr
     )
     torch.testing.assert_close(value.total, expected)
     assert set(value.groups) == {"policy", "value"}
-    longer = evolve(
-        one,
+    longer = one._replace(
         z=one.z[:1].expand(3, -1, -1),
         law=ForceLaw(one.law.mean.repeat(2, 1, 1), one.law.log_width.repeat(2, 1, 1)),
         reached=one.reached.repeat(2, 1),

@@ -12,7 +12,7 @@ from attrs import frozen
 
 from atlas.errors import BadInput
 
-__all__ = ["Device", "open_device"]
+__all__ = ["PLAIN", "Device", "open_device"]
 
 Payload = TypeVar("Payload")
 
@@ -50,6 +50,13 @@ class Device:
         """Whether steps are recorded as CUDA graphs; a scaler of float16's losses forbids it."""
         scaler = getattr(self.accelerator, "scaler", None)
         return self.compiles and self.device.type == "cuda" and scaler is None
+
+    @property
+    def name(self) -> str:
+        """What it is called: `cpu`, or a CUDA device with its product name."""
+        if self.device.type == "cpu":
+            return "cpu"
+        return f"{self.device} ({torch.cuda.get_device_name(self.device)})"
 
     def rate(self, value: float) -> float | torch.Tensor:
         """Return a learning rate as an optimiser here wants it: what a recorded step reads is a tensor."""
@@ -97,6 +104,10 @@ class Device:
 
         found: Payload = broadcast_object_list([payload])[0]
         return found
+
+
+PLAIN = Device(torch.device("cpu"))
+"""The CPU, float32, one process, nothing compiled."""
 
 
 def open_device(name: str, precision: str, *, compiles: bool = False) -> Device:

@@ -12,21 +12,23 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
-from attrs import define, evolve, field
+from atlas_topoencoder.devices import PLAIN, Device
+from atlas_topoencoder.graphed_step import GraphedStep
+from attrs import define, field
 
 from atlas.objective import Objective
 from atlas.randomness import RandomStreams
 from atlas_worldmodel.agent_settings import AgentSettings
 from atlas_worldmodel.collection import Law, draw_actions, planned, play
-from atlas_worldmodel.descent import descend, finite, optimizer_tensors, restore_optimizer
+from atlas_worldmodel.descent import descend, finite, groups_of, optimizer_tensors, restore_optimizer, under
 from atlas_worldmodel.ensemble import Ensemble, Transitions, transitions_of
 from atlas_worldmodel.ensemble_fit import EnsembleFit
 from atlas_worldmodel.environments import Environment
-from atlas_worldmodel.imagination import imagine
+from atlas_worldmodel.imagination import Draws, draw_paths, imagine
 from atlas_worldmodel.mechanical_world import GivenWorld, MechanicalWorld
 from atlas_worldmodel.policy import Policy, Value
 from atlas_worldmodel.policy_paths import imagined_outputs, played_outputs
-from atlas_worldmodel.policy_terms import POLICY_SLOT
+from atlas_worldmodel.policy_terms import POLICY_SLOT, PolicyOutputs
 from atlas_worldmodel.trajectories import Episode, Trajectories
 
 __all__ = ["Agent", "Progress"]
@@ -45,6 +47,7 @@ class Agent:
         random: Of everything that is drawn.
         law: Of blind actions.
         given: A world that was learned before; None for one of its own.
+        device: Where it learns.
         episodes: Played so far.
         round: Rounds done.
     """
@@ -55,6 +58,7 @@ class Agent:
     random: RandomStreams
     law: Law
     given: GivenWorld | None = None
+    device: Device = PLAIN
     episodes: list[Episode] = field(factory=list)
     round: int = 0
     world: Ensemble | MechanicalWorld = field(init=False)
@@ -63,20 +67,29 @@ class Agent:
     slow_value: Value = field(init=False)
     _fit: EnsembleFit | None = field(init=False, default=None)
     _optimizer: torch.optim.Optimizer = field(init=False)
+    _outputs: Callable[..., PolicyOutputs] = field(init=False)
+    _graphed: GraphedStep[Mapping[str, torch.Tensor]] = field(init=False)
+    _unit: torch.Tensor = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         """Draw the initial weights."""
         s, size, space = self.settings, self.environment.observation_size, self.environment.action_space
         if self.given is None:
             own = Ensemble(size, space.features, members=s.members, hidden=s.world_hidden, random=self.random)
-            self.world, self._fit = own, EnsembleFit(own, s, self.random)
+            self.world = own.to(self.device.device)
+            self._fit = EnsembleFit(own, s, self.random, self.device)
         else:
-            self.world = self.given.world
+            self.world = self.given.world.to(self.device.device)
         self.policy = Policy(size, space, hidden=s.policy_hidden, random=self.random)
         self.value = Value(size, hidden=s.policy_hidden, random=self.random)
         self.slow_value = Value(size, hidden=s.policy_hidden, random=self.random).requires_grad_(False)
-        learners = [{"params": list(module.parameters())} for module in (self.policy, self.value)]
-        self._optimizer = torch.optim.Adam(learners, s.rate)
+        for module in (self.policy, self.value, self.slow_value):
+            module.to(self.device.device)
+        groups = groups_of((self.policy, self.value), s.rate, self.device)
+        self._optimizer = torch.optim.Adam(groups, capturable=self.device.graphs)
+        self._outputs = torch.compile(self._imagined) if self.device.compiles else self._imagined
+        self._graphed = GraphedStep(self._improved)
+        self._unit = torch.ones((), device=self.device.device)
 
     @property
     def transitions(self) -> int:
@@ -109,7 +122,7 @@ class Agent:
             played = self._play()
             figures = {"played_return": float(np.mean([float(e.rewards.sum()) for e in played]))}
             if self.settings.improvement == "imagination":
-                data = transitions_of(self.trajectories())
+                data = self._data()
                 figures["world"] = self._fit.advance(data, self.round, progress)
                 figures |= self._improve(progress)
             else:
@@ -144,24 +157,25 @@ class Agent:
         def act(observation: np.ndarray, step: int) -> np.ndarray:
             z = self._sight(observation)
             did = self.policy(z, noise[step : step + 1], uniform[step : step + 1])
-            return self.environment.action_space.decode(did.features[0].numpy())
+            return self.environment.action_space.decode(did.features[0].cpu().numpy())
 
         return act
 
     def _noise(self, limit: int, draws: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the noise of an episode's forces `[limit, D]` and choices `[limit]`."""
         noise = torch.from_numpy(draws.standard_normal((limit, self.policy.latent))).float()
-        return noise, torch.from_numpy(draws.random(limit)).float()
+        uniform = torch.from_numpy(draws.random(limit)).float()
+        return noise.to(self.device.device), uniform.to(self.device.device)
 
     def _sight(self, observation: np.ndarray) -> torch.Tensor:
         """Return where the policy sees an observation `[O]`, `[1, D]`."""
-        return self.world.sight(torch.from_numpy(observation)[None])
+        return self.world.sight(torch.from_numpy(observation)[None].to(self.device.device))
 
     def act(self, observation: np.ndarray, step: int = 0) -> np.ndarray:
         """Return the action of the mean force at an observation."""
         with torch.no_grad():
             z = self._sight(observation)
-            return self.environment.action_space.decode(self.policy.mean_action(z)[0].numpy())
+            return self.environment.action_space.decode(self.policy.mean_action(z)[0].cpu().numpy())
 
     def returns(
         self, seeds: Sequence[int], states: Sequence[Sequence[float]] | None = None
@@ -182,59 +196,76 @@ class Agent:
 
     # Learning
 
+    def _data(self) -> Transitions:
+        """Return everything seen, on the device."""
+        found = transitions_of(self.trajectories())
+        return Transitions(*(part.to(self.device.device) for part in found))
+
     def _improve(self, progress: Progress) -> dict[str, float]:
         s = self.settings
-        data = transitions_of(self.trajectories())
-        unit = self._unit(data)
+        data = self._data()
+        self._unit.copy_(self._worth(data))
         self.world.requires_grad_(False)
         if self.round == 0:
             self.slow_value.load_state_dict(self.value.state_dict())
         rows = self.random.generator("imagination", self.round)
         noise = torch.Generator().manual_seed(int(rows.integers(2**63 - 1)))
+        step_of = self._graphed if self.device.graphs else self._improved
         figures: dict[str, float] = {}
         for step in range(s.improve_steps):
             picked = torch.from_numpy(rows.integers(len(data.reward), size=s.improve_batch))
-            begin = self.world.begin(data.observation[picked])
-            path = imagine(self.world, self.policy, begin, s.horizon, noise)
-            outputs = imagined_outputs(
-                path, self.value, self.slow_value, unit=unit, discount=s.discount, trace=s.trace
-            )
-            value = self.objective({POLICY_SLOT: outputs})
-            descend(self._optimizer, value.total, rate=s.rate, clip=s.clip)
-            self._follow()
+            drawn = draw_paths(s.horizon, s.improve_batch, self.policy.latent, noise)
+            where = self.device.device
+            terms = step_of(data.observation[picked.to(where)], *(part.to(where) for part in drawn))
             if step % 50 == 0 or step == s.improve_steps - 1:
-                figures = self._figures(value.terms)
+                figures = self._figures(terms)
                 spelled = {name.replace("-", "_"): figure for name, figure in figures.items()}
                 progress("improving", done=step, total=s.improve_steps, **spelled)
         self.world.requires_grad_(self.given is None)
         return figures
 
-    def _unit(self, data: Transitions) -> float:
+    def _imagined(self, observation: torch.Tensor, draws: Draws) -> PolicyOutputs:
+        """Return what policy and value say of paths that begin at observations `[B, O]`."""
+        s = self.settings
+        path = imagine(self.world, self.policy, self.world.begin(observation), draws)
+        return imagined_outputs(
+            path, self.value, self.slow_value, unit=self._unit, discount=s.discount, trace=s.trace
+        )
+
+    def _improved(self, *drawn: torch.Tensor) -> Mapping[str, torch.Tensor]:
+        """Take a step of policy and value, and return the terms before their weights."""
+        observation, noise, uniform = drawn
+        value = self.objective({POLICY_SLOT: self._outputs(observation, Draws(noise, uniform))})
+        descend(self._optimizer, value.total, clip=self.settings.clip)
+        self._follow()
+        return {name: term.detach() for name, term in value.terms.items()}
+
+    def _worth(self, data: Transitions) -> torch.Tensor:
         """Return what a value of 1 is worth: a tenth of the discounted horizon of typical rewards."""
-        return float(data.reward.square().mean().sqrt().clamp_min(1e-3)) / (1 - self.settings.discount) / 10
+        return data.reward.square().mean().sqrt().clamp_min(1e-3) / (1 - self.settings.discount) / 10
 
     def _learn(self, world: Ensemble, played: list[Episode]) -> dict[str, float]:
         """Take one step by what the policy played itself; a blind round only fixes where points lie."""
         s = self.settings
         if self.round < s.blind_rounds:
-            world.normalise(transitions_of(self.trajectories()))
+            world.normalise(self._data())
             return {}
         first = len(self.episodes) - len(played)
         data = self.trajectories().take(np.arange(first, first + len(played)))
         limit = self.environment.time_limit
         drawn = [self._noise(limit, self.random.generator("acting", first + n)) for n in range(len(played))]
-        z = world.sight(torch.from_numpy(data.observations)).transpose(0, 1)
-        unit = self._unit(transitions_of(data))
+        z = world.sight(torch.from_numpy(data.observations).to(self.device.device)).transpose(0, 1)
+        unit = self._worth(transitions_of(data)).to(z.device)
         outputs = played_outputs(
             self.policy, self.value, z, data, drawn, unit=unit, discount=s.discount, trace=s.trace
         )
         value = self.objective({POLICY_SLOT: outputs})
-        descend(self._optimizer, value.total, rate=s.rate, clip=s.clip)
+        descend(self._optimizer, value.total, clip=s.clip)
         # The value follows the same returns for more steps; the policy they speak of is gone after one.
         term = "policy-baseline"
         for _ in range(1, s.improve_steps if term in self.objective.active else 1):
-            fitted = evolve(outputs, values=self.value(z[:-1]))
-            descend(self._optimizer, self.objective.terms[term].function(fitted), rate=s.rate, clip=s.clip)
+            fitted = outputs._replace(values=self.value(z[:-1]))
+            descend(self._optimizer, self.objective.terms[term].function(fitted), clip=s.clip)
         return self._figures(value.terms)
 
     def _figures(self, terms: Mapping[str, torch.Tensor]) -> dict[str, float]:
@@ -263,22 +294,25 @@ class Agent:
             for key in ("observations", "actions", "rewards"):
                 tensors[f"episode.{number}.{key}"] = torch.from_numpy(getattr(episode, key))
             tensors[f"episode.{number}.ends"] = torch.from_numpy(ends)
-        return {name: value.detach().contiguous().clone() for name, value in tensors.items()}
+        return {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
 
     def restore(self, tensors: Mapping[str, torch.Tensor], done: int) -> None:
         """Go on from what `state` returned after so many rounds."""
         for name, module in self._modules().items():
-            module.load_state_dict(_under(tensors, f"{name}."))
+            module.load_state_dict(under(tensors, f"{name}."))
         for name, optimizer in self._optimizers().items():
-            restore_optimizer(optimizer, _under(tensors, f"{name}."))
+            restore_optimizer(optimizer, under(tensors, f"{name}."))
         self.episodes = []
-        while kept := _under(tensors, f"episode.{len(self.episodes)}."):
+        while kept := under(tensors, f"episode.{len(self.episodes)}."):
             observations, actions, rewards = (
                 kept[key].numpy() for key in ("observations", "actions", "rewards")
             )
             terminated, truncated = kept["ends"].tolist()
             self.episodes.append(Episode(observations, actions, rewards, terminated, truncated))
         self.round = done
+        self._graphed.forget()
+        if self._fit is not None:
+            self._fit.forget()
 
     def _modules(self) -> dict[str, torch.nn.Module]:
         """Return what learns; a given world does not."""
@@ -288,7 +322,3 @@ class Agent:
     def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
         own = {"optimizer": self._optimizer}
         return own if self._fit is None else {"world_optimizer": self._fit.optimizer, **own}
-
-
-def _under(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    return {n.removeprefix(prefix): tensor for n, tensor in tensors.items() if n.startswith(prefix)}

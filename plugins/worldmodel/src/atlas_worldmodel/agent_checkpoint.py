@@ -13,6 +13,7 @@ from attrs import frozen
 
 from atlas.errors import BadInput
 from atlas.randomness import RandomStreams
+from atlas_worldmodel.descent import under
 from atlas_worldmodel.ensemble import Ensemble
 from atlas_worldmodel.mechanical_world import MechanicalWorld
 from atlas_worldmodel.policy import Policy
@@ -66,7 +67,9 @@ def read_agent(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
 def encode_actor(agent: Agent) -> bytes:
     """Return the file of a trained agent: policy and world, without what only training needs."""
     modules = {"world": agent.world, "policy": agent.policy}
-    tensors = {f"{n}.{key}": t.detach() for n, m in modules.items() for key, t in m.state_dict().items()}
+    tensors = {
+        f"{n}.{key}": t.detach().cpu() for n, m in modules.items() for key, t in m.state_dict().items()
+    }
     facts = {
         "environment": agent.environment.name,
         "action_space": encode_space(agent.environment.action_space),
@@ -107,6 +110,5 @@ def load_actor(path: Path) -> Actor:
         )
     policy = Policy(size, space, hidden=facts["policy_hidden"], random=streams)
     for prefix, module in (("world.", world), ("policy.", policy)):
-        own = {n.removeprefix(prefix): tensor for n, tensor in tensors.items() if n.startswith(prefix)}
-        module.load_state_dict(own)
+        module.load_state_dict(under(tensors, prefix))
     return Actor(policy.eval(), world.eval(), facts)

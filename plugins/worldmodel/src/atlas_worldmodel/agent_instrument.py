@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from atlas_topoencoder.devices import PLAIN, Device, open_device
 from attrs import field, frozen
 
 from atlas.contracts import StepContext
@@ -69,6 +70,8 @@ def run(context: StepContext) -> None:
     for state in starts.states or ():
         environment.reset(0, state)  # refuses one that does not fit before anything is trained
     given = given_world(context, environment) if params["world"] == "mechanical" else None
+    device = open_device(params["device"], "float32", compiles=params["compile"])
+    context.fact("device", device.name)
     context.fact("environment", f"{environment.source}, {environment.name}")
     context.fact("torch", torch.__version__)
     context.fact("start.seeds", " ".join(str(seed) for seed in starts.seeds))
@@ -79,7 +82,7 @@ def run(context: StepContext) -> None:
     last: list[float] = []
     for number in range(params["repetitions"]):
         random = RandomStreams(derive_seed(context.random.seed, f"agent {number}"))
-        kept = _trained(context, agent_of(params, environment, random, given), starts, number)
+        kept = _trained(context, agent_of(params, environment, random, given, device), starts, number)
         returns += kept.returns
         learning += kept.learning
         final = [row["return"] for row in kept.returns if row["round"] == params["rounds"]]
@@ -98,6 +101,7 @@ def agent_of(
     environment: Environment,
     random: RandomStreams,
     given: GivenWorld | None = None,
+    device: Device = PLAIN,
 ) -> Agent:
     """Return an agent before its first round, from the instrument's parameters.
 
@@ -106,6 +110,7 @@ def agent_of(
         environment: Where it acts.
         random: Of everything that is drawn.
         given: A world that was learned before; None for one of its own.
+        device: Where it learns.
 
     Raises:
         BadInput: Parameters do not fit each other.
@@ -129,7 +134,7 @@ def agent_of(
             where="learning.blind_rounds",
         )
     objective = objective_of(params["improvement"], params["loss"])
-    return Agent(environment, settings, objective, random, Law(**params["law"]), given)
+    return Agent(environment, settings, objective, random, Law(**params["law"]), given, device)
 
 
 def objective_of(improvement: str, weights: Mapping[str, float]) -> Objective:

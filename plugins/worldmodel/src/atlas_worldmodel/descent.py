@@ -1,30 +1,35 @@
-"""Steps of an agent's optimisers, and the refusal of a loss that is not finite."""
+"""Steps of optimisers, their state by name, and the refusal of a loss that is not finite."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
+from atlas_topoencoder.devices import Device
 
 from atlas.errors import InstrumentFailed
 
-__all__ = ["descend", "finite", "optimizer_tensors", "restore_optimizer"]
+__all__ = ["descend", "finite", "groups_of", "optimizer_tensors", "restore_optimizer", "under"]
 
 
-def descend(optimizer: torch.optim.Optimizer, loss: torch.Tensor, *, rate: float, clip: float) -> None:
+def groups_of(modules: Iterable[torch.nn.Module], rate: float, device: Device) -> list[dict[str, Any]]:
+    """Return an optimiser's groups of parameters, one a module, each with a rate of its own."""
+    return [{"params": list(module.parameters()), "lr": device.rate(rate)} for module in modules]
+
+
+def descend(optimizer: torch.optim.Optimizer, loss: torch.Tensor, *, clip: float) -> None:
     """Take one step down a loss.
 
     Args:
         optimizer: Of the parameters.
         loss: A scalar with its graph.
-        rate: Learning rate of the step.
         clip: Greatest norm of the gradient of each group of parameters.
     """
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call] # torch's own
     for group in optimizer.param_groups:
-        group["lr"] = rate
         torch.nn.utils.clip_grad_norm_(group["params"], clip)
     optimizer.step()
 
@@ -59,6 +64,9 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, to
     for name, value in tensors.items():
         number, _, key = name.partition(".")
         kept.setdefault(int(number), {})[key] = value.clone()
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    for index, entries in kept.items():
-        optimizer.state[parameters[index]] = entries
+    optimizer.load_state_dict({"state": kept, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def under(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    """Return the tensors whose names begin so, by the rest of their names."""
+    return {n.removeprefix(prefix): tensor for n, tensor in tensors.items() if n.startswith(prefix)}

@@ -12,7 +12,7 @@ import torch
 
 from atlas_worldmodel.policy import ForceLaw, Policy
 
-__all__ = ["Imagined", "World", "WorldStep", "imagine", "lambda_returns"]
+__all__ = ["Draws", "Imagined", "World", "WorldStep", "draw_paths", "imagine", "lambda_returns"]
 
 
 class WorldStep(NamedTuple):
@@ -59,25 +59,40 @@ class Imagined(NamedTuple):
     goes_on: torch.Tensor
 
 
-def imagine(
-    world: World, policy: Policy, state: Any, horizon: int, generator: torch.Generator, *, spread: float = 1.0
-) -> Imagined:
+class Draws(NamedTuple):
+    """What is drawn for paths of H steps from B states, apart from the policy.
+
+    Attributes:
+        noise: Of the forces, standard normal, `[H, B, D]`.
+        uniform: Of the choices, in 0 .. 1, `[H, B]`.
+    """
+
+    noise: torch.Tensor
+    uniform: torch.Tensor
+
+
+def draw_paths(horizon: int, paths: int, latent: int, generator: torch.Generator) -> Draws:
+    """Draw for paths in a ball of `latent` dimensions, on the CPU, so that all devices get the same."""
+    drawn = [
+        (torch.randn(paths, latent, generator=generator), torch.rand(paths, generator=generator))
+        for _ in range(horizon)
+    ]
+    return Draws(torch.stack([noise for noise, _ in drawn]), torch.stack([uniform for _, uniform in drawn]))
+
+
+def imagine(world: World, policy: Policy, state: Any, draws: Draws) -> Imagined:
     """Return paths from states, under forces that the policy draws.
 
     Args:
         world: Differentiable; whether its own parameters get gradients is the caller's matter.
         policy: Acts.
         state: Of the world's kind, B of them.
-        horizon: Steps.
-        generator: Of the forces' noise.
-        spread: What the noise is multiplied by; 0 imagines mean forces.
+        draws: Of the forces and choices; without noise the forces are the mean ones.
     """
     z = world.point(state)
     points, acted, rewards, goes_on = [z], [], [], []
-    for _ in range(horizon):
-        noise = torch.randn(z.shape, generator=generator, dtype=z.dtype, device=z.device)
-        uniform = torch.rand(z.shape[:-1], generator=generator, dtype=z.dtype, device=z.device)
-        did = policy(z, spread * noise, uniform)
+    for noise, uniform in zip(*draws, strict=True):
+        did = policy(z, noise, uniform)
         after = world.step(state, did.features)
         state, z = after.state, world.point(after.state)
         points.append(z)

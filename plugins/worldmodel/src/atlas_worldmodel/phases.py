@@ -17,7 +17,7 @@ from atlas_topoencoder.architecture import Architecture
 from atlas_topoencoder.batches import BatchOrder
 from atlas_topoencoder.companions import Companions
 from atlas_topoencoder.data import Dataset
-from atlas_topoencoder.devices import Device
+from atlas_topoencoder.devices import PLAIN
 from atlas_topoencoder.geometry import expmap0
 from atlas_topoencoder.model import TopoEncoder
 from atlas_topoencoder.outputs import ModelOutputs
@@ -123,7 +123,7 @@ def atlas_training(
         order=BatchOrder(number[:, :-1].flatten(), params["schedule"]["batch_size"], random),
         views=Views(noise=0.02),
         random=random,
-        device=Device(torch.device("cpu")),
+        device=PLAIN,
         following=following.flatten(),
         actions=actions.flatten(0, 1).numpy(),
     )

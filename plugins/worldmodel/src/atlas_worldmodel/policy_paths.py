@@ -15,7 +15,7 @@ __all__ = ["imagined_outputs", "played_outputs"]
 
 
 def imagined_outputs(
-    path: Imagined, value: Value, slow_value: Value, *, unit: float, discount: float, trace: float
+    path: Imagined, value: Value, slow_value: Value, *, unit: torch.Tensor, discount: float, trace: float
 ) -> PolicyOutputs:
     """Return the outputs of imagined paths, the returns with their graph through the world.
 
@@ -43,7 +43,7 @@ def played_outputs(
     data: Trajectories,
     drawn: Sequence[tuple[torch.Tensor, torch.Tensor]],
     *,
-    unit: float,
+    unit: torch.Tensor,
     discount: float,
     trace: float,
 ) -> PolicyOutputs:
@@ -65,13 +65,13 @@ def played_outputs(
         torch.stack([noise[:steps] for noise, _ in drawn], 1),
         torch.stack([uniform[:steps] for _, uniform in drawn], 1),
     )
-    mask = torch.from_numpy(data.mask).T.float()
+    mask = torch.from_numpy(data.mask).T.float().to(z.device)
     returns = torch.zeros_like(mask)
     ahead = value(z).detach()
     for n, (length, over) in enumerate(zip(data.lengths.tolist(), data.terminated, strict=True)):
-        goes_on = torch.ones(length)
+        goes_on = torch.ones(length, device=z.device)
         goes_on[-1] = 0.0 if over else 1.0
-        rewards = torch.from_numpy(data.rewards[n, :length]) / unit
+        rewards = torch.from_numpy(data.rewards[n, :length]).to(z.device) / unit
         returns[:length, n] = lambda_returns(
             rewards, goes_on, ahead[: length + 1, n], discount=discount, trace=trace
         )

@@ -6,8 +6,9 @@ model, one by the score of what was drawn. The others hold for both.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
-from attrs import frozen
 
 from atlas.contracts import LossTerm
 from atlas_worldmodel.policy import ForceLaw, zeno_divergence
@@ -17,8 +18,7 @@ __all__ = ["POLICY_SLOT", "POLICY_TERMS", "PolicyOutputs"]
 POLICY_SLOT = "worldmodel.policy"
 
 
-@frozen(eq=False)
-class PolicyOutputs:
+class PolicyOutputs(NamedTuple):
     """Paths of H steps, imagined or played, and what policy and value say of them.
 
     Attributes:

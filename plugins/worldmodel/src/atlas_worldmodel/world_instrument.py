@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from atlas_topoencoder.devices import open_device
 from attrs import asdict
 
 from atlas.contracts import StepContext
@@ -102,9 +103,11 @@ def _trained(
         random=context.random,
     )
     objective = Objective(WORLD_TERMS.values(), params["loss"])
-    fit = WorldFit(model, known, objective, schedule, context.random)
+    device = open_device(params["device"], "float32", compiles=params["compile"])
+    context.fact("device", device.name)
+    fit = WorldFit(model, known, objective, schedule, context.random, device)
     _train(context, fit)
-    fit.model.eval()
+    fit.model.cpu().eval()
     return fit
 
 

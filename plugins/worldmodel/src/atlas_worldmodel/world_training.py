@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
+from atlas_topoencoder.devices import PLAIN, Device
+from atlas_topoencoder.graphed_step import GraphedStep, set_rate
 from attrs import frozen
 
 from atlas.errors import BadInput, InstrumentFailed
-from atlas.objective import Objective
+from atlas.objective import Objective, ObjectiveValue
 from atlas.randomness import RandomStreams
+from atlas_worldmodel.descent import optimizer_tensors, restore_optimizer, under
 from atlas_worldmodel.fields import FieldSizes
 from atlas_worldmodel.model import WorldModel
 from atlas_worldmodel.observation_chart import Coordinate, ObservationChart
@@ -123,6 +125,7 @@ class WorldFit:
         objective: Sum of the loss terms.
         schedule: How long.
         random: Of the draws of windows.
+        device: Where it computes; the CPU by default.
     """
 
     def __init__(
@@ -132,12 +135,16 @@ class WorldFit:
         objective: Objective,
         schedule: Schedule,
         random: RandomStreams,
+        device: Device = PLAIN,
     ) -> None:
         self.model, self.objective, self.schedule, self.random = model, objective, schedule, random
         self.windows = data.windows(schedule.horizon)
-        self.seen = torch.from_numpy(data.observations)
-        self.actions = torch.from_numpy(data.action_features())
-        self.rewards = torch.from_numpy(data.rewards)
+        self.device = device
+        model.to(device.device)
+        self.seen, self.actions, self.rewards = (
+            torch.from_numpy(part).to(device.device)
+            for part in (data.observations, data.action_features(), data.rewards)
+        )
         flat = self.seen.flatten(0, 1)
         step = self.seen.diff(dim=1).flatten(0, 1)
         self.scale = step.std(0).clamp_min(1e-3 * flat.std(0)).clamp_min(1e-6)
@@ -148,12 +155,15 @@ class WorldFit:
         many = [p for p in model.parameters() if id(p) not in chosen]
         self.optimizer = torch.optim.Adam(
             [
-                {"params": many, "lr": schedule.learning_rate},
-                {"params": few, "lr": _FEW * schedule.learning_rate},
-            ]
+                {"params": many, "lr": device.rate(schedule.learning_rate)},
+                {"params": few, "lr": device.rate(_FEW * schedule.learning_rate)},
+            ],
+            capturable=device.graphs,
         )
-        self.metric = torch.ones(model.chart.dimension)
+        self.metric = torch.ones(model.chart.dimension, device=device.device)
         self.step = 0
+        self._value = torch.compile(self._objective_of) if device.compiles else self._objective_of
+        self._graphed = GraphedStep(self._descend)
 
     def advance(self) -> Mapping[str, float]:
         """Take one step and return each term before its weight.
@@ -163,29 +173,9 @@ class WorldFit:
         """
         rate = _one_cycle(self.step / self.schedule.steps)
         for group, factor in zip(self.optimizer.param_groups, (1.0, _FEW), strict=True):
-            group["lr"] = factor * rate * self.schedule.learning_rate
-        draws = self.random.generator("windows", self.step)
-        picked = self.windows[draws.integers(len(self.windows), size=self.schedule.batch_size)]
-        rows, starts = torch.from_numpy(picked[:, 0]), torch.from_numpy(picked[:, 1])
-        ahead = starts[:, None] + torch.arange(self.schedule.horizon_at(self.step))
-        seen = self.seen[rows[:, None], torch.cat((starts[:, None], ahead + 1), 1)]
-        path = self.model(seen[:, 0], self.actions[rows[:, None], ahead])
-        with torch.no_grad():
-            slope = path.pull[:, 0].square().mean(0)
-            self.metric.lerp_(slope / self.model.fields.unit**2, 0.01)
-        outputs = WorldOutputs(
-            path=path,
-            target=self.model.chart.beside(self.model.chart.state(seen[:, 1:]).z, path.states.z).detach(),
-            observations=seen[:, 1:],
-            rewards=self.rewards[rows[:, None], ahead],
-            scale=self.scale,
-            reward_scale=self.model.reward_scale,
-            metric=self.metric / self.metric.mean(),
-            spread=self.model.spread,
-            unit=self.model.fields.unit,
-        )
-        value = self.objective({WORLD_SLOT: outputs})
-        figures = {name: float(part.detach()) for name, part in value.terms.items()}
+            set_rate(group, factor * rate * self.schedule.learning_rate)
+        terms = (self._graphed if self.device.graphs else self._descend)(*self._drawn())
+        figures = dict(zip(self.objective.active, terms.tolist(), strict=True))
         for name, figure in figures.items():
             if not np.isfinite(figure):
                 raise InstrumentFailed(
@@ -193,35 +183,63 @@ class WorldFit:
                     "or a point reached the ball's edge",
                     fix="lower `schedule.learning_rate` or `schedule.horizon`; the last kept state is whole",
                 )
+        self.step += 1
+        return figures
+
+    def _drawn(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return the observations, actions and rewards of the next step's windows."""
+        draws = self.random.generator("windows", self.step)
+        picked = self.windows[draws.integers(len(self.windows), size=self.schedule.batch_size)]
+        rows, starts = torch.from_numpy(picked[:, 0]), torch.from_numpy(picked[:, 1])
+        ahead = starts[:, None] + torch.arange(self.schedule.horizon_at(self.step))
+        rows, ahead = rows[:, None].to(self.device.device), ahead.to(self.device.device)
+        at = torch.cat((ahead[:, :1], ahead + 1), 1)
+        return self.seen[rows, at], self.actions[rows, ahead], self.rewards[rows, ahead]
+
+    def _objective_of(
+        self, seen: torch.Tensor, actions: torch.Tensor, rewards: torch.Tensor
+    ) -> ObjectiveValue:
+        """Return the loss of windows, and let the metric follow."""
+        path = self.model(seen[:, 0], actions)
+        with torch.no_grad():
+            slope = path.pull[:, 0].square().mean(0)
+            self.metric.lerp_(slope / self.model.fields.unit**2, 0.01)
+        outputs = WorldOutputs(
+            path=path,
+            target=self.model.chart.beside(self.model.chart.state(seen[:, 1:]).z, path.states.z).detach(),
+            observations=seen[:, 1:],
+            rewards=rewards,
+            scale=self.scale,
+            reward_scale=self.model.reward_scale,
+            metric=self.metric / self.metric.mean(),
+            spread=self.model.spread,
+            unit=self.model.fields.unit,
+        )
+        return self.objective({WORLD_SLOT: outputs})
+
+    def _descend(self, *windows: torch.Tensor) -> torch.Tensor:
+        """Change the parameters by the gradient on windows, and return the terms before their weights."""
+        value = self._value(*windows)
         self.optimizer.zero_grad(set_to_none=True)
         value.total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.schedule.clip)
         self.optimizer.step()
-        self.step += 1
-        return figures
+        return torch.stack([part.detach() for part in value.terms.values()])
 
     def state(self) -> dict[str, torch.Tensor]:
         """Return all that the next step depends on."""
         found = {f"model.{n}": t for n, t in self.model.state_dict().items()}
         found["metric"] = self.metric
-        for number, entry in self.optimizer.state_dict()["state"].items():
-            found |= {f"optimizer.{number}.{n}": t for n, t in entry.items()}
-        return {name: tensor.clone().contiguous() for name, tensor in found.items()}
+        found |= {f"optimizer.{n}": t for n, t in optimizer_tensors(self.optimizer).items()}
+        return {name: tensor.cpu().clone().contiguous() for name, tensor in found.items()}
 
     def restore(self, tensors: Mapping[str, torch.Tensor], step: int) -> None:
         """Go back to a state of `state` after that many steps."""
-        self.model.load_state_dict(
-            {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
-        )
-        entries: dict[int, dict[str, Any]] = {}
-        for name, tensor in tensors.items():
-            if name.startswith("optimizer."):
-                _, number, part = name.split(".")
-                entries.setdefault(int(number), {})[part] = tensor.clone()
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": entries, "param_groups": groups})
-        self.metric = tensors["metric"].clone()
+        self.model.load_state_dict(under(tensors, "model."))
+        restore_optimizer(self.optimizer, under(tensors, "optimizer."))
+        self.metric = tensors["metric"].to(self.device.device, copy=True)
         self.step = step
+        self._graphed.forget()
 
 
 _FEW = 10.0
