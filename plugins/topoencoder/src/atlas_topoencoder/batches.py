@@ -10,7 +10,7 @@ from attrs import field, frozen
 
 from atlas.randomness import RandomStreams
 from atlas_topoencoder.data import Dataset
-from atlas_topoencoder.devices import Device
+from atlas_topoencoder.devices import Device, moved
 
 __all__ = ["BatchOrder", "Drawn", "Examples"]
 
@@ -70,10 +70,10 @@ class Examples:
         """Return the examples of some rows, `[len(rows), *shape]` float32, on the device."""
         if self._resident is None:
             return self._moved(rows)
-        return self._resident[torch.from_numpy(rows).to(self._device)]
+        return self._resident[moved(torch.from_numpy(rows), self._device)]
 
     def _moved(self, rows: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(self._dataset.take(rows)).to(self._device)
+        return moved(torch.from_numpy(self._dataset.take(rows)), self._device)
 
 
 class Drawn(NamedTuple):

@@ -12,7 +12,7 @@ from attrs import frozen
 
 from atlas.errors import BadInput
 
-__all__ = ["PLAIN", "Device", "open_device"]
+__all__ = ["PLAIN", "Device", "moved", "open_device"]
 
 Payload = TypeVar("Payload")
 
@@ -108,6 +108,13 @@ class Device:
 
 PLAIN = Device(torch.device("cpu"))
 """The CPU, float32, one process, nothing compiled."""
+
+
+def moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return a tensor of the CPU on a device, without waiting for what a CUDA device is still doing."""
+    if device.type == "cpu":
+        return tensor
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def open_device(name: str, precision: str, *, compiles: bool = False) -> Device:

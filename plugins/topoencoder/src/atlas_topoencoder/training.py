@@ -21,7 +21,7 @@ from atlas.randomness import RandomStreams
 from atlas_topoencoder.batches import BatchOrder, Drawn, Examples
 from atlas_topoencoder.companions import Companions
 from atlas_topoencoder.data import Dataset
-from atlas_topoencoder.devices import Device
+from atlas_topoencoder.devices import Device, moved
 from atlas_topoencoder.graphed_step import GraphedStep, set_rate
 from atlas_topoencoder.joint_batches import joined
 from atlas_topoencoder.losses.terms import SLOT
@@ -195,8 +195,8 @@ class Training:
         return Drawn(
             plain,
             seen,
-            None if labels is None else torch.from_numpy(labels).to(device),
-            None if self.anchors is None else torch.from_numpy(self.anchors[rows]).to(device),
+            None if labels is None else moved(torch.from_numpy(labels), device),
+            None if self.anchors is None else moved(torch.from_numpy(self.anchors[rows]), device),
         )
 
     def outputs(self) -> ModelOutputs:

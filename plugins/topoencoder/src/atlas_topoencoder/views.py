@@ -11,6 +11,7 @@ from attrs import frozen
 from torch.nn import functional
 
 from atlas.errors import BadInput
+from atlas_topoencoder.devices import moved
 
 __all__ = ["Views"]
 
@@ -75,7 +76,7 @@ class Views:
             ],
             1,
         )
-        theta = torch.tensor(matrix, dtype=x.dtype, device=x.device)
+        theta = moved(torch.from_numpy(matrix).to(x.dtype), x.device)
         return functional.affine_grid(theta, list(x.shape), align_corners=False)
 
 

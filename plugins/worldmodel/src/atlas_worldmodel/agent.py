@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
-from atlas_topoencoder.devices import PLAIN, Device
+from atlas_topoencoder.devices import PLAIN, Device, moved
 from atlas_topoencoder.graphed_step import GraphedStep
 from attrs import define, field
 
@@ -216,7 +216,8 @@ class Agent:
             picked = torch.from_numpy(rows.integers(len(data.reward), size=s.improve_batch))
             drawn = draw_paths(s.horizon, s.improve_batch, self.policy.latent, noise)
             where = self.device.device
-            terms = step_of(data.observation[picked.to(where)], *(part.to(where) for part in drawn))
+            begin = data.observation[moved(picked, where)]
+            terms = step_of(begin, *(moved(part, where) for part in drawn))
             if step % 50 == 0 or step == s.improve_steps - 1:
                 figures = self._figures(terms)
                 spelled = {name.replace("-", "_"): figure for name, figure in figures.items()}

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 import torch
-from atlas_topoencoder.devices import Device
+from atlas_topoencoder.devices import Device, moved
 from atlas_topoencoder.graphed_step import GraphedStep, set_rate
 
 from atlas.randomness import RandomStreams
@@ -48,7 +48,7 @@ class EnsembleFit:
         generator = self.random.generator("fit", done)
         for step in range(s.fit_steps):
             rows = torch.from_numpy(generator.integers(count, size=(s.members, s.fit_batch)))
-            rows = rows.to(self.device.device)
+            rows = moved(rows, self.device.device)
             share = (1 + math.cos(math.pi * step / s.fit_steps)) / 2
             for group in self.optimizer.param_groups:
                 set_rate(group, s.fit_rate * (0.1 + 0.9 * share))

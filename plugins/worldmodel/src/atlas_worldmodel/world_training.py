@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from atlas_topoencoder.devices import PLAIN, Device
+from atlas_topoencoder.devices import PLAIN, Device, moved
 from atlas_topoencoder.graphed_step import GraphedStep, set_rate
 from attrs import frozen
 
@@ -164,6 +164,7 @@ class WorldFit:
         self.step = 0
         self._value = torch.compile(self._objective_of) if device.compiles else self._objective_of
         self._graphed = GraphedStep(self._descend)
+        self._ahead: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
 
     def advance(self) -> Mapping[str, float]:
         """Take one step and return each term before its weight.
@@ -174,7 +175,10 @@ class WorldFit:
         rate = _one_cycle(self.step / self.schedule.steps)
         for group, factor in zip(self.optimizer.param_groups, (1.0, _FEW), strict=True):
             set_rate(group, factor * rate * self.schedule.learning_rate)
-        terms = (self._graphed if self.device.graphs else self._descend)(*self._drawn())
+        windows = self._drawn(self.step) if self._ahead is None else self._ahead
+        terms = (self._graphed if self.device.graphs else self._descend)(*windows)
+        if self.device.graphs:
+            self._ahead = self._drawn(self.step + 1)  # while the device computes
         figures = dict(zip(self.objective.active, terms.tolist(), strict=True))
         for name, figure in figures.items():
             if not np.isfinite(figure):
@@ -186,13 +190,13 @@ class WorldFit:
         self.step += 1
         return figures
 
-    def _drawn(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return the observations, actions and rewards of the next step's windows."""
-        draws = self.random.generator("windows", self.step)
+    def _drawn(self, step: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return the observations, actions and rewards of the windows after so many steps."""
+        draws = self.random.generator("windows", step)
         picked = self.windows[draws.integers(len(self.windows), size=self.schedule.batch_size)]
         rows, starts = torch.from_numpy(picked[:, 0]), torch.from_numpy(picked[:, 1])
-        ahead = starts[:, None] + torch.arange(self.schedule.horizon_at(self.step))
-        rows, ahead = rows[:, None].to(self.device.device), ahead.to(self.device.device)
+        ahead = starts[:, None] + torch.arange(self.schedule.horizon_at(step))
+        rows, ahead = moved(rows[:, None], self.device.device), moved(ahead, self.device.device)
         at = torch.cat((ahead[:, :1], ahead + 1), 1)
         return self.seen[rows, at], self.actions[rows, ahead], self.rewards[rows, ahead]
 
@@ -240,6 +244,7 @@ class WorldFit:
         self.metric = tensors["metric"].to(self.device.device, copy=True)
         self.step = step
         self._graphed.forget()
+        self._ahead = None
 
 
 _FEW = 10.0
