@@ -227,3 +227,43 @@ def test_distances_of_points_that_broadcast_have_two_derivatives() -> None:
     assert torch.allclose(distances(*inputs), geometry.distance(x[:, None], y), rtol=1e-13)
     assert torch.autograd.gradcheck(distances, inputs)
     assert torch.autograd.gradgradcheck(distances, inputs)
+
+
+def _of_a_point(at: points.Point) -> torch.Tensor:
+    return at.z.sum(-1) + 3 * at.complement.squeeze(-1)
+
+
+CLOSED = {
+    "exp0 under a cap": lambda v: _of_a_point(points.exp0(v, 3.0)),
+    "log0": lambda v: points.log0(points.exp0(v).z),
+    "log0_difference": lambda v: points.log0_difference(points.exp0(v).at(1), points.exp0(2 * v[:2])),
+    "a chord to points that broadcast": lambda v: points.chord(points.exp0(v).at(1), points.exp0(2 * v[:2])),
+    "chords of points with themselves": lambda v: (lambda at: points.pairwise_chord(at, at))(points.exp0(v)),
+}
+
+
+@pytest.mark.parametrize("name", CLOSED)
+def test_closed_gradients_are_right_with_and_without_a_graph_of_their_own(name: str) -> None:
+    function, v = CLOSED[name], 0.5 * ball(2.0, 31, count=3, dimensions=3)
+    v.requires_grad_()
+    assert torch.autograd.gradcheck(function, v)
+    assert torch.autograd.gradgradcheck(function, v)
+    loss = function(v).square().sum()
+    (plain,) = torch.autograd.grad(loss, v, retain_graph=True)
+    (graphed,) = torch.autograd.grad(loss, v, create_graph=True)
+    assert torch.allclose(graphed, plain, rtol=1e-12)
+
+
+@pytest.mark.parametrize("spread", [0.0, 1e-6, 1e-3, 1.0])
+def test_gradients_of_the_logarithm_keep_their_digits_between_near_points(spread: float) -> None:
+    """In float32, where the slope of the factor has none left: it is multiplied by the square of the gap."""
+    x, direction = ball(2.0, 32), ball(1.0, 33)
+    y = (x + spread * direction * (1 - (x * x).sum(1, keepdim=True))).float().double()
+    pull = ball(1.0, 34)
+    found = []
+    for kind in (torch.float64, torch.float32):
+        at, to = (one.to(kind).requires_grad_() for one in (x.clone(), y.clone()))
+        loss = (pull.to(kind) * geometry.logmap0_difference(at, to)).sum()
+        found.append(torch.autograd.grad(loss, (at, to)))
+    for exact, single in zip(*found, strict=True):
+        assert relative(single, exact) < 1e-6  # measured 2e-7; autograd's has 3e-7

@@ -12,6 +12,7 @@ from atlas_topoencoder.extractors import make_extractor
 from atlas_topoencoder.geometry import distance, logmap0_difference, mobius_add
 from atlas_topoencoder.jump import FactorizedJumpOperator
 from atlas_topoencoder.model import TopoEncoder, compose
+from atlas_topoencoder.points import point
 from atlas_topoencoder.spectral import NormGatedGELU, SpectralLinear, refresh_spectral
 from atlas_topoencoder.weights import draw_weights, standardise
 from torch.func import functional_call
@@ -213,7 +214,7 @@ def test_jumps_are_isometries_that_compose_and_undo_each_other(jump: FactorizedJ
 
 def test_what_all_jumps_miss_by_is_what_each_misses_by(jump: FactorizedJumpOperator) -> None:
     z = 0.4 * torch.randn(5, 3, 4, generator=torch.Generator().manual_seed(3), dtype=torch.float64).tanh()
-    misses = jump.sq_misses(z)
+    misses = jump.sq_misses(point(z))
     for i in range(3):
         for j in range(3):
             there = jump.between(z[:, i], torch.full((5,), i), torch.full((5,), j))

@@ -10,8 +10,8 @@ from torch import nn
 from atlas_topoencoder.architecture import Architecture
 from atlas_topoencoder.geometry import logmap0
 from atlas_topoencoder.outputs import Decoding
-from atlas_topoencoder.points import Point, point
-from atlas_topoencoder.router import Router, Routing
+from atlas_topoencoder.points import point
+from atlas_topoencoder.router import Centers, Router, Routing
 from atlas_topoencoder.spectral import NormGatedGELU, SpectralLinear
 
 __all__ = ["Decoder"]
@@ -46,7 +46,7 @@ class Decoder(nn.Module):
     def forward(
         self,
         router: Router,
-        centers: Point,
+        centers: Centers,
         z_geo: torch.Tensor,
         z_tex: torch.Tensor | None = None,
         weights: torch.Tensor | None = None,

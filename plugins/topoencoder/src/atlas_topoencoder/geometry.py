@@ -65,8 +65,7 @@ def expmap0(v: torch.Tensor) -> torch.Tensor:
 
 def logmap0(y: torch.Tensor) -> torch.Tensor:
     """Return the tangent vector at the origin that `expmap0` maps to `y`, `atanh(|y|) y / |y|`."""
-    norm = points.norm_of(y)
-    return norm.atanh() / norm * y
+    return points.log0(y)
 
 
 def logmap0_difference(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

@@ -49,19 +49,19 @@ class FactorizedJumpOperator(nn.Module):
         turned = rotations[target].mT @ rotations[source] @ seen.z.unsqueeze(-1)
         return plus(anchor(target), Point(turned.squeeze(-1), seen.complement)).z
 
-    def sq_misses(self, z: torch.Tensor) -> torch.Tensor:
+    def sq_misses(self, at: Point) -> torch.Tensor:
         """Return `d(J_ij(z_i), z_j)^2` for every pair of charts.
 
         Jumps are isometries, so that the distance is that of the two points in the shared frame: the pairs
         cost one product, and no pair is jumped.
 
         Args:
-            z: A point of the ball in each chart's coordinates, `[B, N_c, D]`.
+            at: A point of the ball in each chart's coordinates, `[B, N_c, D]`.
 
         Returns:
             `[B, N_c, N_c]`, symmetric.
         """
-        seen = minus(exp0(self.anchors_tangent), point(z))
+        seen = minus(exp0(self.anchors_tangent), at)
         turned = torch.bmm(seen.z.transpose(0, 1), self.rotations().mT).transpose(0, 1)
         shared = Point(turned, seen.complement)
         return (2 * half_distance(pairwise_chord(shared, shared), _ROUNDING)).square()

@@ -14,7 +14,7 @@ from atlas_topoencoder.jump import FactorizedJumpOperator
 from atlas_topoencoder.outputs import Decoding, Encoding
 from atlas_topoencoder.points import Point, exp0, log0_difference, minus, plus, point
 from atlas_topoencoder.quantiser import Codebook, StructureFilter, straight_through
-from atlas_topoencoder.router import Router, make_router
+from atlas_topoencoder.router import Centers, Router, make_router
 from atlas_topoencoder.spectral import SpectralLinear, refresh_spectral
 from atlas_topoencoder.weights import draw_weights
 
@@ -85,17 +85,17 @@ class TopoEncoder(nn.Module):
 
     def forward(self, x: torch.Tensor) -> tuple[Encoding, Decoding]:
         """Encode and decode examples `[B, *shape]`."""
-        centers = exp0(self.router.centers_tangent)
+        centers = self.router.centers()
         encoding = self._encode(x, centers)
         if self.own_decoder_router is not None:
-            centers = exp0(self.own_decoder_router.centers_tangent)
+            centers = self.own_decoder_router.centers()
         return encoding, self._decode(encoding.z_geo, encoding.z_tex, None, centers)
 
     def encode(self, x: torch.Tensor) -> Encoding:
         """Encode examples `[B, *shape]`. Source: seed 002, section 0.2."""
-        return self._encode(x, exp0(self.router.centers_tangent))
+        return self._encode(x, self.router.centers())
 
-    def _encode(self, x: torch.Tensor, centers: Point) -> Encoding:
+    def _encode(self, x: torch.Tensor, centers: Centers) -> Encoding:
         radius = self.architecture.max_radius
         features = self.extractor(x)
         v = exp0(self.value(features), radius)
@@ -123,7 +123,7 @@ class TopoEncoder(nn.Module):
             probabilities=routing.probabilities,
             weights=weights,
             chart=routing.chart,
-            centers=centers.z,
+            centers=centers.points.z,
             centers_tangent=centers_tangent,
             c_bar=c_bar.z,
             local=local.z,
@@ -152,10 +152,10 @@ class TopoEncoder(nn.Module):
             z_tex: Texture, `[B, D]`; left out where None.
             weights: Of the charts, `[B, N_c]`; the router's where None.
         """
-        return self._decode(z_geo, z_tex, weights, exp0(self.decoder_router.centers_tangent))
+        return self._decode(z_geo, z_tex, weights, self.decoder_router.centers())
 
     def _decode(
-        self, z_geo: torch.Tensor, z_tex: torch.Tensor | None, weights: torch.Tensor | None, centers: Point
+        self, z_geo: torch.Tensor, z_tex: torch.Tensor | None, weights: torch.Tensor | None, centers: Centers
     ) -> Decoding:
         decoding: Decoding = self.decoder(self.decoder_router, centers, z_geo, z_tex, weights)
         return decoding
@@ -174,10 +174,6 @@ class TopoEncoder(nn.Module):
     def decode_symbols(self, encoding: Encoding) -> torch.Tensor:
         """Reconstruct from the chart and the code of each example alone, `[B, *shape]`."""
         return self.decode_codes(encoding.chart, encoding.code).reconstruction
-
-    def chart_coordinates(self, encoding: Encoding) -> torch.Tensor:
-        """Where an example lies in each chart, seen from its code there: what jumps act on, `[B, N_c, D]`."""
-        return expmap0(encoding.z_n_charts)
 
     def encoder_weights(self) -> list[torch.Tensor]:
         """The matrices between an example and its latent point, each `[outputs, inputs]`."""

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import torch
 
-from atlas_topoencoder.closed_gradients import Chord, Complement, Exp0, HalfDistance, MobiusSum, PairwiseChord
+from atlas_topoencoder.closed_gradients import Chord, Log0Difference, MobiusSum, PairwiseChord, SelfChord
+from atlas_topoencoder.radial_gradients import Complement, Exp0, HalfDistance, Log0, squared_norm
 
 __all__ = [
     "SMALLEST_CHORD",
@@ -20,6 +21,7 @@ __all__ = [
     "exp0",
     "half_distance",
     "hyperboloid",
+    "log0",
     "log0_difference",
     "minus",
     "norm_of",
@@ -64,7 +66,7 @@ def norm_of(v: torch.Tensor, dim: int = -1) -> torch.Tensor:
     It is differentiable twice at 0. Even functions of the norm, such as `tanh(n) / n`, change by less than a
     rounding.
     """
-    return ((v * v).sum(dim, keepdim=True) + torch.finfo(v.dtype).eps / 10).sqrt()
+    return squared_norm(v, dim).sqrt()
 
 
 def half_distance(chord: torch.Tensor, least: float = SMALLEST_CHORD) -> torch.Tensor:
@@ -81,12 +83,14 @@ def exp0(v: torch.Tensor, max_radius: float | None = None) -> Point:
         max_radius: Where given, the length `n` of `v` is first squashed to `T tanh(n / T)`, with
             `T = max_radius / 2`: nothing lands beyond, and nothing loses its radial gradient by it.
     """
-    if max_radius is None:
-        return Point(*Exp0.apply(v))  # type: ignore[no-untyped-call] # torch's own
-    norm = norm_of(v)
-    length = (norm * (2 / max_radius)).tanh() * (max_radius / 2)
-    ratio = length.tanh()
-    return Point(ratio / norm * v, 1 - ratio * ratio)
+    cap = None if max_radius is None else max_radius / 2
+    return Point(*Exp0.apply(v, cap))  # type: ignore[no-untyped-call] # torch's own
+
+
+def log0(y: torch.Tensor) -> torch.Tensor:
+    """Return the tangent vector at the origin whose exponential is y, `[..., D]`."""
+    found: torch.Tensor = Log0.apply(y)  # type: ignore[no-untyped-call] # torch's own
+    return found
 
 
 def _mobius_sum(sign: float, x: Point, y: Point) -> Point:
@@ -120,9 +124,10 @@ def log0_difference(x: Point, y: Point) -> torch.Tensor:
     With `u = chord(x, y)`, Möbius difference and logarithm collapse to
     `asinh(sqrt u) / sqrt(u (1 + u)) * ((y - x) / (1 - |y|^2) - u x)`, in which nothing cancels.
     """
-    gap, u = y.z - x.z, chord(x, y)
-    root = u.clamp_min(torch.finfo(u.dtype).eps / 10).sqrt()
-    return root.asinh() / (root * (1 + u).sqrt()) * (gap / y.complement - u * x.z)
+    found: torch.Tensor = Log0Difference.apply(  # type: ignore[no-untyped-call] # torch's own
+        x.z, x.complement, y.z, y.complement
+    )
+    return found
 
 
 def pairwise_distance(x: Point, y: Point) -> torch.Tensor:
@@ -142,7 +147,8 @@ def pairwise_chord(x: Point, y: Point) -> torch.Tensor:
     serves to choose the nearest of many points, not to measure small distances.
     """
     wide = torch.promote_types(x.z.dtype, torch.float32)  # by a product in bfloat16 nothing would be nearest
-    parts = [part.to(wide) for part in (x.z, x.complement, y.z.mT, y.complement.mT)]
+    parts = [x.z, x.complement] if x is y else [x.z, x.complement, y.z.mT, y.complement.mT]
+    function = SelfChord if x is y else PairwiseChord
     with torch.autocast(x.z.device.type, enabled=False):
-        found: torch.Tensor = PairwiseChord.apply(*parts)  # type: ignore[no-untyped-call] # torch's own
+        found: torch.Tensor = function.apply(*(part.to(wide) for part in parts))  # type: ignore[no-untyped-call] # torch's own
     return found

@@ -10,12 +10,24 @@ from torch import nn
 from torch.nn import functional
 
 from atlas_topoencoder.architecture import Architecture
-from atlas_topoencoder.points import Point, pairwise_distance
+from atlas_topoencoder.points import Point, exp0, pairwise_distance
 
-__all__ = ["AttentionRouter", "CovariantRouter", "Router", "Routing", "make_router"]
+__all__ = ["AttentionRouter", "Centers", "CovariantRouter", "Router", "Routing", "make_router"]
 
 _CORRECTION = 0.1
 """Weight of the feature score beside the distance score (seed 002, section 0.1)."""
+
+
+class Centers(NamedTuple):
+    """The centres of a router's charts, the same for all that is routed in a step.
+
+    Attributes:
+        points: `[N_c, D]`.
+        keys: What queries meet, `[N_c, D]`; None where centres have none.
+    """
+
+    points: Point
+    keys: torch.Tensor | None
 
 
 class Routing(NamedTuple):
@@ -68,18 +80,22 @@ class CovariantRouter(nn.Module):
         self.feature_query = nn.Linear(architecture.hidden, latent, bias=False)
         self.center_key = nn.Linear(latent, latent, bias=False)
 
-    def forward(self, at: Point, centers: Point, features: torch.Tensor | None = None) -> Routing:
-        """Route `[B, D]` among centres `[N_c, D]`, with the features `[B, H]` where there are any."""
+    def centers(self) -> Centers:
+        """Return the centres with the keys of the features' score."""
+        return Centers(exp0(self.centers_tangent), self.center_key(self.centers_tangent))
+
+    def forward(self, at: Point, centers: Centers, features: torch.Tensor | None = None) -> Routing:
+        """Route `[B, D]` among centres, with the features `[B, H]` where there are any."""
         z = at.z
         root = math.sqrt(z.shape[-1])
         quadratic = (z.unsqueeze(-1) * z.unsqueeze(-2)).flatten(1)
-        query = self.position_query(z) + self.quadratic_query(quadratic)
+        query = torch.addmm(self.position_query(z), quadratic, self.quadratic_query.weight.mT)
         if features is not None:
-            query = query + self.feature_query(features)
-        distances = pairwise_distance(at, centers)
+            query = torch.addmm(query, features, self.feature_query.weight.mT)
+        distances = pairwise_distance(at, centers.points)
         by_distance = distances / (at.complement * (-root / 2))
-        keys = self.center_key(self.centers_tangent)
-        scores = torch.addmm(by_distance, query, keys.mT, alpha=_CORRECTION / root)
+        assert centers.keys is not None  # its own have them
+        scores = torch.addmm(by_distance, query, centers.keys.mT, alpha=_CORRECTION / root)
         return _blend(scores, self.routing)
 
 
@@ -100,7 +116,11 @@ class AttentionRouter(nn.Module):
         self.position_key = nn.Linear(latent, latent)
         self.norm = nn.LayerNorm(latent)
 
-    def forward(self, at: Point, centers: Point, features: torch.Tensor | None = None) -> Routing:
+    def centers(self) -> Centers:
+        """Return the centres, which have no keys."""
+        return Centers(exp0(self.centers_tangent), None)
+
+    def forward(self, at: Point, centers: Centers, features: torch.Tensor | None = None) -> Routing:
         """Route `[B, D]`, by the features `[B, H]` where there are any; the centres are not read."""
         key = self.norm(self.position_key(at.z) if features is None else self.feature_key(features))
         return _blend(key @ self.queries.mT / math.sqrt(key.shape[-1]), self.routing)

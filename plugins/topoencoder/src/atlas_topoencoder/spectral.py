@@ -84,8 +84,8 @@ class _NormGate(torch.autograd.Function):
         x, bias, norm, gate = ctx.saved_tensors
         if torch.is_grad_enabled():
             norm, gate = _gate(x, bias)
-        slope = (x * gradient).sum(-2, keepdim=True) * (gate * (1 - gate))
-        by_x = torch.addcmul(gradient * gate, x, slope * (_GELU_SLOPE / norm))
+        slope = torch.ops.aten.sigmoid_backward((x * gradient).sum(-2, keepdim=True), gate)
+        by_x = torch.addcmul(gradient * gate, x, slope / norm, value=_GELU_SLOPE)
         return by_x, slope.flatten(0, -2).sum(0)
 
 
@@ -131,8 +131,8 @@ def _blend_gradients(
     norm, gate = _gate(x, bias)
     inner = (x * gradient).sum(-2, keepdim=True)
     weighted = factors * gate
-    slope = inner * weighted * (1 - gate)
-    by_x = torch.addcmul(weighted * gradient, x, slope * (_GELU_SLOPE / norm), out=out)
+    slope = torch.ops.aten.sigmoid_backward(inner * factors, gate)
+    by_x = torch.addcmul(weighted * gradient, x, slope / norm, value=_GELU_SLOPE, out=out)
     return by_x, slope, (inner * gate).sum((-2, -1))
 
 
@@ -175,8 +175,13 @@ class NormGatedGELU(nn.Module):
 
 
 def _lengths(columns: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-    """Return the norm of each column of `[maps, size, 1]`, `[maps, 1, 1]`, never 0."""
-    norms = [torch.linalg.vector_norm(column, dim=1, keepdim=True) for column in columns]
+    """Return the norms of columns `[maps, size, 1]`, `[maps, 1, 1]`, of a single map `[]`; never 0."""
+    single = [column for column in columns if len(column) == 1]
+    found = iter(torch._foreach_norm(single) if single else ())
+    norms = [
+        next(found) if len(column) == 1 else torch.linalg.vector_norm(column, dim=1, keepdim=True)
+        for column in columns
+    ]
     torch._foreach_clamp_min_(norms, 1e-30)
     return tuple(norms)
 
@@ -193,7 +198,7 @@ def refresh_spectral(layers: Sequence[SpectralLinear], iterations: int = 1) -> N
         iterations: Steps of power iteration.
     """
     maps = [layer.matrices() for layer in layers]
-    lefts = [layer.left.unsqueeze(-1) for layer in layers]
+    kept = lefts = [layer.left.unsqueeze(-1) for layer in layers]
     for _ in range(iterations):
         rights = [torch.bmm(matrix.mT, left) for matrix, left in zip(maps, lefts, strict=True)]
         images = [torch.bmm(matrix, right) for matrix, right in zip(maps, rights, strict=True)]
@@ -203,4 +208,4 @@ def refresh_spectral(layers: Sequence[SpectralLinear], iterations: int = 1) -> N
     torch._foreach_mul_(scales, [layer.bound for layer in layers])
     torch._foreach_clamp_max_(scales, 1.0)
     torch._foreach_mul_(maps, scales)
-    torch._foreach_copy_([layer.left.unsqueeze(-1) for layer in layers], lefts)
+    torch._foreach_copy_(kept, lefts)

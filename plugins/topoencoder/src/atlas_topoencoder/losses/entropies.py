@@ -41,7 +41,7 @@ def evenness_gap(p: torch.Tensor) -> torch.Tensor:
 
 def largest_excess(p: torch.Tensor) -> torch.Tensor:
     """Return how far the largest share of a distribution `[N]` exceeds 1/N."""
-    return p.max() - 1 / p.shape[-1]
+    return p.max(-1).values - 1 / p.shape[-1]
 
 
 def information_gap(p: torch.Tensor, log_p: torch.Tensor, least: float) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -19,7 +20,7 @@ from atlas_topoencoder.geometry import (
 )
 from atlas_topoencoder.losses import entropies, moments, separation, supervision
 from atlas_topoencoder.outputs import Encoding, ModelOutputs
-from atlas_topoencoder.points import half_distance
+from atlas_topoencoder.points import exp0, half_distance, norm_of
 from atlas_topoencoder.quantiser import SoftEquivariantMetric
 
 __all__ = ["READINGS"]
@@ -122,10 +123,10 @@ def _uniformity(o: ModelOutputs) -> torch.Tensor:
 
 
 def _radial_calibration(o: ModelOutputs) -> torch.Tensor:
-    p = o.encoding.probabilities
-    charts = torch.tensor(float(max(p.shape[1], 2)), device=p.device)
-    confidence = 1 - entropies.entropy(p) / charts.log()
-    return (o.encoding.z_geo.square().sum(-1).clamp_min(1e-12).sqrt() - confidence).square().mean()
+    e = o.encoding
+    most = math.log(max(e.probabilities.shape[1], 2))
+    confidence = 1 + (e.probabilities * e.log_probabilities).sum(-1, keepdim=True) / most
+    return _mean_square(norm_of(e.z_geo), confidence)
 
 
 def _codebook_spread(o: ModelOutputs) -> torch.Tensor:
@@ -145,7 +146,7 @@ def _chart_separation(o: ModelOutputs) -> torch.Tensor:
 
 
 def _jump(o: ModelOutputs) -> torch.Tensor:
-    missed = o.model.jump.sq_misses(o.model.chart_coordinates(o.encoding))
+    missed = o.model.jump.sq_misses(exp0(o.encoding.z_n_charts))
     return separation.jump_gap(missed, o.encoding.probabilities, LEAST_PAIR_MASS)
 
 

@@ -9,8 +9,8 @@ import math
 
 import torch
 
-from atlas_topoencoder.geometry import distance, expmap0, logmap0, pairwise_chord
-from atlas_topoencoder.points import half_distance
+from atlas_topoencoder.geometry import distance, expmap0, logmap0
+from atlas_topoencoder.points import half_distance, pairwise_chord, point
 
 __all__ = [
     "centring",
@@ -59,10 +59,12 @@ def uniformity(points: torch.Tensor) -> torch.Tensor:
     count, size = points.shape
     if count < 2:
         return 0 * points.sum()
-    gaps = 2 * half_distance(pairwise_chord(points, points), _CHORD)
-    tau = math.sqrt(size) * (1 - points.square().sum(-1, keepdim=True)) / 2
+    at = point(points)
+    gaps = half_distance(pairwise_chord(at, at), _CHORD)
     own = torch.eye(count, dtype=torch.bool, device=points.device)
-    return (-tau * gaps).masked_fill(own, -math.inf).logsumexp(1).mean() - math.log(count - 1)
+    return (at.complement * -math.sqrt(size) * gaps).masked_fill(own, -math.inf).logsumexp(
+        1
+    ).mean() - math.log(count - 1)
 
 
 def jump_gap(missed: torch.Tensor, weights: torch.Tensor, least: float) -> torch.Tensor:
