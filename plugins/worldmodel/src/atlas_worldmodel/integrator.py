@@ -15,6 +15,7 @@ import torch
 from attrs import evolve, frozen
 
 from atlas.errors import BadInput
+from atlas_worldmodel.massive_flight import massive_flight
 from atlas_worldmodel.potentials import Potential, gradient
 from atlas_worldmodel.splitting import State, drift, kick, rotate, thermostat
 from atlas_worldmodel.twoforms import TwoForm
@@ -39,9 +40,11 @@ class Dynamics:
         friction: Rate at which velocities are forgotten, per unit of time.
         temperature: Of the thermostat that friction couples to, in units of energy.
         differentiable: Whether a path can be differentiated by the potential's parameters, for training.
+        mass: Of each axis, `[D]`, positive: velocities are then those of the orthonormal frame of the metric
+            `lambda^2 diag(mass)`, and flight is right to second order instead of exact. None where all are 1.
 
     Raises:
-        BadInput: Friction or temperature is negative.
+        BadInput: Friction or temperature is negative, or a mass is not positive.
     """
 
     potential: Potential | None = None
@@ -50,17 +53,26 @@ class Dynamics:
     friction: float = 0.0
     temperature: float = 0.0
     differentiable: bool = False
+    mass: torch.Tensor | None = None
 
     def __attrs_post_init__(self) -> None:
         """Refuse what no thermostat does."""
         for name, value in (("friction", self.friction), ("temperature", self.temperature)):
             if not value >= 0:
                 raise BadInput(f"{name} is {value:g}", fix="give a number that is not negative")
+        if self.mass is not None and not bool((torch.isfinite(self.mass) & (self.mass > 0)).all()):
+            raise BadInput(
+                f"the masses are {self.mass.tolist()}", where="mass", fix="give positive numbers, one an axis"
+            )
 
     def reversed(self) -> Dynamics:
         """Return the dynamics by which a reversed state runs back: the field has the other sign."""
         field = self.field
         return self if field is None else evolve(self, field=lambda z: -field(z))
+
+    def flight(self, state: State, time: float) -> State:
+        """Return the state after free flight."""
+        return drift(state, time) if self.mass is None else massive_flight(state, self.mass, time)
 
     def energy(self, state: State) -> torch.Tensor:
         """Return kinetic and potential energy together, `[...]`."""
@@ -81,6 +93,8 @@ class Exchange(NamedTuple):
 class Moment(NamedTuple):
     """A state with what acts there, so that the next step need not compute it again.
 
+    Under masses, what acts is divided by the root of the mass of each of its axes.
+
     Attributes:
         state: Points and velocities.
         pull: `-d potential`, a covector `[..., D]`; None without a potential.
@@ -100,15 +114,18 @@ def begin(dynamics: Dynamics, state: State, exchange: Exchange | None = None) ->
     """Return a state with what acts there."""
     z = state.z
     zero = torch.zeros_like(state.kinetic_energy)
-    return Moment(
-        state,
-        None
-        if dynamics.potential is None
-        else -gradient(dynamics.potential, z, graph=dynamics.differentiable),
-        None if dynamics.policy is None else dynamics.policy(z),
-        None if dynamics.field is None else dynamics.field(z),
-        exchange or Exchange(zero, zero),
-    )
+    pull = push = field = None
+    if dynamics.potential is not None:
+        pull = -gradient(dynamics.potential, z, graph=dynamics.differentiable)
+    if dynamics.policy is not None:
+        push = dynamics.policy(z)
+    if dynamics.field is not None:
+        field = dynamics.field(z)
+    if dynamics.mass is not None:
+        share = dynamics.mass.rsqrt()
+        pull, push = (None if force is None else force * share for force in (pull, push))
+        field = None if field is None else field * share * share.unsqueeze(-1)
+    return Moment(state, pull, push, field, exchange or Exchange(zero, zero))
 
 
 def step(dynamics: Dynamics, moment: Moment, time: float, noise: torch.Tensor | None = None) -> Moment:
@@ -127,7 +144,7 @@ def step(dynamics: Dynamics, moment: Moment, time: float, noise: torch.Tensor | 
     state, work = _kicked(moment, half)
     if moment.field is not None:
         state = rotate(state, moment.field, half)
-    state = drift(state, half)
+    state = dynamics.flight(state, half)
     heat = moment.exchange.heat
     if dynamics.friction > 0:
         before = state.kinetic_energy
@@ -139,7 +156,7 @@ def step(dynamics: Dynamics, moment: Moment, time: float, noise: torch.Tensor | 
             temperature=dynamics.temperature,
         )
         heat = heat + state.kinetic_energy - before
-    state = drift(state, half)
+    state = dynamics.flight(state, half)
     after = begin(dynamics, state, Exchange(moment.exchange.work + work, heat))
     if after.field is not None:
         state = rotate(state, after.field, half)
