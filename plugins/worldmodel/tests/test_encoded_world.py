@@ -12,8 +12,9 @@ import pytest
 import torch
 from atlas_topoencoder.architecture import Architecture
 from atlas_topoencoder.checkpoint import encode_checkpoint
-from atlas_topoencoder.geometry import distance, expmap0
+from atlas_topoencoder.geometry import distance, expmap0, mobius_add
 from atlas_topoencoder.model import TopoEncoder
+from atlas_worldmodel.encoded_decoding import coded
 from atlas_worldmodel.encoded_measurement import encoded_errors
 from atlas_worldmodel.encoded_trajectories import (
     Encoded,
@@ -22,12 +23,15 @@ from atlas_worldmodel.encoded_trajectories import (
     open_encoder,
     seen_encoder,
 )
+from atlas_worldmodel.encoded_world import EncodedWorld
 from atlas_worldmodel.fields import FieldSizes
+from atlas_worldmodel.frames import Acting
+from atlas_worldmodel.observation_chart import chart_facts
 from atlas_worldmodel.spaces import Box, Discrete
 from atlas_worldmodel.splitting import State, drift
 from atlas_worldmodel.trajectories import Trajectories
 from atlas_worldmodel.world_measurement import finite_steps
-from atlas_worldmodel.world_state import load_world
+from atlas_worldmodel.world_state import encode_world, load_world
 from atlas_worldmodel.world_terms import WORLD_TERMS
 from atlas_worldmodel.world_training import Schedule, WorldFit, model_on
 
@@ -95,9 +99,13 @@ def atlas_of(features: int, latent: int = 2) -> TopoEncoder:
     return TopoEncoder(architecture, RandomStreams(4)).eval()
 
 
-def learned(data: Trajectories, steps: int) -> WorldFit:
-    random = RandomStreams(1)
-    model = model_on(ball_chart(data), data, FieldSizes(24, 12), bound_speed=False, random=random)
+def untrained(data: Trajectories, stream: int):
+    sizes = FieldSizes(24, 12)
+    return model_on(ball_chart(data), data, sizes, bound_speed=False, stream=stream, random=RandomStreams(1))
+
+
+def learned(data: Trajectories, steps: int, stream: int = 0) -> WorldFit:
+    random, model = RandomStreams(1), untrained(data, stream)
     settings = Schedule(steps=steps, batch_size=64, learning_rate=1e-2)
     fit = WorldFit(model, data, Objective(WORLD_TERMS.values(), {"world-reward": 0.0}), settings, random)
     while fit.step < steps:
@@ -105,26 +113,140 @@ def learned(data: Trajectories, steps: int) -> WorldFit:
     return fit
 
 
-def test_a_world_foretells_points_that_are_known_by_a_fifth_of_what_copying_the_last_misses():
-    """The points are the generator's own and frames what an atlas decodes of them, so that its floor is 0."""
+@pytest.mark.parametrize(("stream", "one_part", "four_part"), [(0, 1 / 5, 1 / 5), (24, 1 / 8, 1 / 13)])
+def test_a_world_foretells_points_that_are_known_by_a_part_of_what_copying_the_last_misses(
+    stream, one_part, four_part
+):
+    """The points are the generator's own and frames what an atlas decodes of them, so that its floor is 0.
+
+    Four ahead they are the floor and the ambition that were set for such points: with a medium the latter.
+    """
     points, data = turning(60, 24, seed=1)
-    fit = learned(latent_trajectories(points, data), 300)
+    fit = learned(latent_trajectories(points, data), 300, stream)
     points, data = turning(20, 24, seed=2)
     atlas = atlas_of(5)
     with torch.no_grad():
-        frames = atlas.decode(points.flatten(0, 1)).base.unflatten(0, points.shape[:2])
+        frames = atlas.decode(coded(atlas, points.flatten(0, 1))).base.unflatten(0, points.shape[:2])
     test = Encoded(frames, frames, points, latent_trajectories(points, data))
     generator = torch.Generator().manual_seed(0)
     one, four = encoded_errors(fit.model.eval(), atlas, test, [1, 4], generator)
     assert four.floor < 1e-6
-    assert four.distance < four.still / 5
-    assert one.distance < one.still / 5
+    assert four.distance < four.still * four_part
+    assert one.distance < one.still * one_part
     assert 1e-5 < one.displaced < one.distance
     assert four.decoded < four.decoded_still / 2
     starts = test.latent.windows(4, stride=1)
     rows, at = torch.from_numpy(starts).unbind(1)
     still = distance(points[rows, at + 1], points[rows, at + 5]).mean()
     assert four.still == pytest.approx(float(still), rel=1e-5)
+
+
+def in_a_medium(friction: float) -> tuple[EncodedWorld, Trajectories]:
+    """Return an untrained world in a medium that streams at a usual speed, and trajectories."""
+    points, data = turning(6, 8, seed=1)
+    latent = latent_trajectories(points, data)
+    world = untrained(latent, 16)
+    assert isinstance(world, EncodedWorld)
+    world.medium.last.weight.data.mul_(10)
+    world.fields.rubbing.data.fill_((100 * friction) ** 0.5)
+    return world, latent
+
+
+def free(z: torch.Tensor, actions: int = 4) -> Acting:
+    """Return that nothing acts at points."""
+    return Acting(torch.zeros_like(z), z.new_zeros(*z.shape, actions), None, z.new_zeros(len(z)))
+
+
+@torch.no_grad()
+def test_without_friction_a_medium_changes_nothing():
+    """The oracle is the step without a medium, with the action's impulse before the flight."""
+    world, data = in_a_medium(friction=0.0)
+    plain = untrained(data, 0)
+    own = {n: t for n, t in world.state_dict().items() if not n.startswith("medium.")}
+    plain.load_state_dict(own)
+    first, actions = torch.from_numpy(data.observations[:, 0]), torch.from_numpy(data.actions)
+    begin = world.begin(first)
+    found, expected = (model.roll(world.act, begin, actions) for model in (world, plain))
+    assert float(distance(found.states.z[:, -1], begin.z).min()) > 0.01
+    # float32: the same sums in another order, seven steps
+    torch.testing.assert_close(found.states.z, expected.states.z, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found.states.w, expected.states.w, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_where_friction_is_great_and_nothing_acts_points_follow_the_stream_whatever_their_velocity():
+    world, data = in_a_medium(friction=50.0)
+    z = torch.from_numpy(data.observations[:, 0, :2]) / 4
+    for w in (torch.zeros_like(z), torch.ones_like(z)):
+        path = world.roll(free, State(z, w), torch.zeros(len(z), 2, 4))
+        one = mobius_add(z, expmap0(world.stream(z) / 2))
+        two = mobius_add(one, expmap0(world.stream(one) / 2))
+        assert float(distance(one, z).min()) > 0.01
+        torch.testing.assert_close(path.states.z, torch.stack((one, two), 1), atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_work_of_actions_and_heat_of_the_medium_are_all_the_energy_that_comes_in_without_a_potential():
+    world, data = in_a_medium(friction=0.7)
+    turn = torch.tensor([[0.0, 0.3], [-0.3, 0.0]])
+    drive = 0.2 * torch.from_numpy(np.random.default_rng(0).standard_normal((2, 4))).float()
+    first = world.begin(torch.from_numpy(data.observations[:, 0]))
+
+    def forces(z: torch.Tensor) -> Acting:
+        return free(z)._replace(drive=drive.expand(len(z), 2, 4), field=turn.expand(len(z), 2, 2))
+
+    path = world.roll(forces, first, torch.from_numpy(data.actions))
+    came = path.energies[:, 1:] - path.energies[:, :1]
+    assert float(path.heat.abs().min()) > 1e-4 and float(path.work.abs().mean()) > 1e-2
+    torch.testing.assert_close(came, path.work + path.heat, atol=1e-5, rtol=1e-4)
+
+
+def test_the_force_of_a_world_in_a_medium_is_minus_the_gradient_of_its_potential():
+    world, data = in_a_medium(friction=3.0)
+    z = world.begin(torch.from_numpy(data.observations[:, 0])).z.detach().requires_grad_()
+    (slope,) = torch.autograd.grad(world.energy(State(z, torch.zeros_like(z))).sum(), z)
+    expected = -slope * (1 - z.square().sum(-1, keepdim=True)) / 2  # a covector in the orthonormal frame
+    torch.testing.assert_close(world.act(z).pull, expected, atol=1e-6, rtol=1e-4)
+
+
+def test_friction_is_unlearned_where_a_point_does_not_say_its_velocity():
+    """Points fly freely through one place in all directions: a law of first order knows nothing of them."""
+    draws = torch.Generator().manual_seed(0)
+    state = State(0.1 * torch.randn(80, 2, generator=draws), 0.2 * torch.randn(80, 2, generator=draws))
+    passed = [state.z]
+    for _ in range(6):
+        state = drift(state, 1.0)
+        passed.append(state.z)
+    points = torch.stack(passed, 1)
+    latent = latent_trajectories(points, recorded(points.numpy(), np.zeros((80, 6, 1), np.float32)))
+    before = untrained(latent, 24).fields.friction
+    world = learned(latent, 300, 24).model.eval()
+    with torch.no_grad():
+        path = world(torch.from_numpy(latent.observations[:, 0]), torch.from_numpy(latent.actions[:, :4]))
+    off, still = (distance(p, points[:, 2:6]).mean() for p in (path.states.z, points[:, 1:2]))
+    assert off < still / 10
+    assert world.fields.friction < before / 10
+
+
+def test_a_world_in_a_medium_opens_from_its_file_and_goes_the_same_way(tmp_path):
+    world, data = in_a_medium(friction=3.0)
+    facts = {"coordinates": chart_facts(world.chart), "hidden": 24, "field": 12, "stream": 16}
+    path = tmp_path / "world.safetensors"
+    path.write_bytes(encode_world({f"model.{n}": t for n, t in world.state_dict().items()}, facts))
+    first, actions = torch.from_numpy(data.observations[:, 0]), torch.from_numpy(data.actions)
+    with torch.no_grad():
+        expected, found = (model(first, actions).states.z for model in (world, load_world(path)))
+    assert torch.equal(found, expected)
+
+
+def test_points_get_the_codes_that_the_encoder_gives_them_where_charts_are_scored_without_features():
+    atlas = atlas_of(5)
+    atlas.router.feature_query.weight.data.zero_()
+    with torch.no_grad():
+        encoding = atlas.encode(torch.randn(40, 5, generator=torch.Generator().manual_seed(0)))
+        found = coded(atlas, encoding.v)
+    assert float(distance(encoding.v, encoding.z_geo).mean()) > 0.1
+    torch.testing.assert_close(found, encoding.z_geo, atol=1e-5, rtol=1e-5)
 
 
 def test_the_units_of_the_ball_are_not_learned():
@@ -221,6 +343,7 @@ def test_a_manifest_learns_a_world_in_the_ball_of_an_atlas_and_decodes_its_open_
     assert all(row["floor"] > 0 for row in rows)
     assert "what the encoder makes of the frames" in (run / "report.html").read_text("utf-8")
     world = load_world(run / "raw" / "world" / "world.safetensors")
+    assert isinstance(world, EncodedWorld)
     assert world.chart.dimension == 2 and torch.equal(world.chart.rate.detach(), torch.ones(2))
 
 

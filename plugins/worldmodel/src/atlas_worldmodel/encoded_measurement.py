@@ -10,14 +10,12 @@ from atlas_topoencoder.geometry import distance
 from atlas_topoencoder.model import TopoEncoder
 from attrs import frozen
 
+from atlas_worldmodel.encoded_decoding import decoded
 from atlas_worldmodel.encoded_trajectories import Encoded
 from atlas_worldmodel.model import WorldModel
 from atlas_worldmodel.world_measurement import jackknife
 
 __all__ = ["EncodedError", "encoded_errors"]
-
-_CHUNK = 4096
-"""Points decoded together."""
 
 
 @frozen
@@ -31,8 +29,8 @@ class EncodedError:
         still: The same of the prediction that nothing moves.
         displaced: The same between the model's paths and those from points 1e-3 of the scatter off: what that
             error of an encoder grows to, by the model's own dynamics.
-        decoded: Root of the mean square by which the decoded prediction, without texture, misses the frame,
-            in standard deviations of the test frames.
+        decoded: Root of the mean square by which the prediction, decoded by its codes and without texture,
+            misses the frame, in standard deviations of the test frames.
         decoded_error: Its standard error, by the jackknife over trajectories.
         floor: The same of what the encoder makes of the frame itself, by its codes: what it loses.
         decoded_still: The same of the point at which the prediction begins.
@@ -85,15 +83,12 @@ def encoded_errors(
     def missed(decoded: torch.Tensor, frame: torch.Tensor) -> torch.Tensor:
         return ((decoded - test.frames[rows, frame]) / spread).square().flatten(1).mean(1)
 
-    def decoded(points: torch.Tensor) -> torch.Tensor:
-        return torch.cat([encoder.decode(part).base for part in torch.split(points, _CHUNK)])
-
     found = []
     for h in horizons:
         reached = test.points[rows, number + h]
         off = distance(path[:, h - 1], reached)
         frame = number + h
-        squares = missed(decoded(path[:, h - 1]), frame)
+        squares = missed(decoded(encoder, path[:, h - 1]), frame)
         found.append(
             EncodedError(
                 horizon=h,
@@ -104,7 +99,7 @@ def encoded_errors(
                 decoded=float(squares.mean().sqrt()),
                 decoded_error=jackknife(squares, rows, count),
                 floor=float(missed(test.rebuilt[rows, frame], frame).mean().sqrt()),
-                decoded_still=float(missed(decoded(before), frame).mean().sqrt()),
+                decoded_still=float(missed(decoded(encoder, before), frame).mean().sqrt()),
                 windows=len(windows),
             )
         )

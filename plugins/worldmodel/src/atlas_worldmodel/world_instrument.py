@@ -94,12 +94,13 @@ def _trained(
         )
     sizes = params["model"]
     # velocities in a ball are of points, and nothing cuts them
-    bound_speed = sizes["bound_speed"] and params["coordinates"] != "encoded"
+    encoded = params["coordinates"] == "encoded"
     model = model_on(
         chart,
         known,
         FieldSizes(sizes["hidden"], sizes["field"]),
-        bound_speed=bound_speed,
+        bound_speed=sizes["bound_speed"] and not encoded,
+        stream=sizes["stream"] if encoded else 0,
         random=context.random,
     )
     objective = Objective(WORLD_TERMS.values(), params["loss"])
@@ -138,6 +139,7 @@ def _finish(context: StepContext, fit: WorldFit, held: Trajectories, facts: Mapp
         "coordinates": chart_facts(fit.model.chart),
         "hidden": params["model"]["hidden"],
         "field": params["model"]["field"],
+        "stream": params["model"]["stream"] if params["coordinates"] == "encoded" else 0,
         **facts,
     }
     tensors = {n: t for n, t in fit.state().items() if n.startswith("model.")}

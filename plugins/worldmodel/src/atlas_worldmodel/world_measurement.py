@@ -116,8 +116,8 @@ def finite_steps(values: torch.Tensor) -> int:
 def free_energies(model: WorldModel, test: Trajectories, steps: int) -> torch.Tensor:
     """Return the model's energy along paths without actions from each trajectory's start, `[N, steps + 1]`.
 
-    In units of the scatter of the starts' energies over the whole data. What friction and the bound on
-    velocities take is added back: the rest is what a step fails to keep.
+    In units of the scatter of the starts' energies over the whole data. What friction, a medium and the
+    bound on velocities take or give is booked back: the rest is what a step fails to keep.
     """
     first = torch.from_numpy(test.observations[:, 0])
     width = test.action_features().shape[-1]

@@ -11,6 +11,7 @@ from atlas_topoencoder.tensor_files import encode_tensors, read_tensors
 
 from atlas.errors import BadInput
 from atlas.randomness import RandomStreams
+from atlas_worldmodel.encoded_world import EncodedWorld
 from atlas_worldmodel.fields import FieldSizes
 from atlas_worldmodel.model import WorldModel
 from atlas_worldmodel.observation_chart import ObservationChart, coordinates_of
@@ -65,14 +66,14 @@ def world_of(
     own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     size = sum(len(entry) for entry in facts["coordinates"])
     chart = ObservationChart(coordinates_of(facts["coordinates"], size), torch.zeros(1, 2, size))
-    dimension = chart.dimension
-    model = WorldModel(
-        chart,
-        own["fields.drive.last.weight"].shape[0] // dimension,
-        FieldSizes(facts["hidden"], facts["field"]),
-        speed=own["speed"] if bool(torch.isfinite(own["speed"]).all()) else None,
-        unit=1.0,
-        random=RandomStreams(0),
+    actions = own["fields.drive.last.weight"].shape[0] // chart.dimension
+    sizes, stream = FieldSizes(facts["hidden"], facts["field"]), facts.get("stream", 0)
+    random = RandomStreams(0)
+    speed = own["speed"] if bool(torch.isfinite(own["speed"]).all()) else None
+    model = (
+        EncodedWorld(chart, actions, sizes, stream=stream, unit=1.0, random=random)
+        if stream
+        else WorldModel(chart, actions, sizes, speed=speed, unit=1.0, random=random)
     )
     model.load_state_dict(own)
     return model.eval()

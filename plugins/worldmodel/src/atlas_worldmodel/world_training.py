@@ -14,6 +14,7 @@ from atlas.errors import BadInput, InstrumentFailed
 from atlas.objective import Objective, ObjectiveValue
 from atlas.randomness import RandomStreams
 from atlas_worldmodel.descent import optimizer_tensors, restore_optimizer, under
+from atlas_worldmodel.encoded_world import EncodedWorld
 from atlas_worldmodel.fields import FieldSizes
 from atlas_worldmodel.model import WorldModel
 from atlas_worldmodel.observation_chart import Coordinate, ObservationChart
@@ -84,9 +85,18 @@ def model_on(
     sizes: FieldSizes,
     *,
     bound_speed: bool,
+    stream: int = 0,
     random: RandomStreams,
 ) -> WorldModel:
-    """Return a model before training on a chart of the data; see `fitted_model`.
+    """Return a model before training on a chart of the data.
+
+    Args:
+        chart: Of the observations.
+        data: What it will be trained on.
+        sizes: Widths of the heads.
+        bound_speed: Whether velocities end at the greatest of the data; in a medium none does.
+        stream: Width of the network of a medium that carries points along; 0 for none.
+        random: Of the weights.
 
     Raises:
         BadInput: The trajectories are of unequal lengths.
@@ -101,14 +111,12 @@ def model_on(
     with torch.no_grad():
         measured = chart.state(seen)
     columns = [one.velocity for one in chart.coordinates]
-    model = WorldModel(
-        chart,
-        data.action_features().shape[-1],
-        sizes,
-        speed=seen[..., columns].abs().amax((0, 1)) if bound_speed else None,
-        unit=max(float(measured.w.diff(dim=1).std()), 1e-6),
-        random=random,
-    )
+    actions, unit = data.action_features().shape[-1], max(float(measured.w.diff(dim=1).std()), 1e-6)
+    if stream:
+        model: WorldModel = EncodedWorld(chart, actions, sizes, stream=stream, unit=unit, random=random)
+    else:
+        speed = seen[..., columns].abs().amax((0, 1)) if bound_speed else None
+        model = WorldModel(chart, actions, sizes, speed=speed, unit=unit, random=random)
     model.velocity_scale.copy_(measured.w.std((0, 1)).clamp_min(1e-6))
     rewards = torch.from_numpy(data.rewards)
     model.reward_mean.copy_(rewards.mean())
