@@ -29,16 +29,26 @@ PLANE = [{"position": 0, "velocity": 2}, {"position": 1, "velocity": 3}]
 PENDULUM = [{"cosine": 0, "sine": 1, "velocity": 2}]
 
 
-def model_of(coordinates, observations, field=0):
+def model_of(coordinates, observations, field=0, mass=None):
     chart = ObservationChart(coordinates_of(coordinates, observations.shape[-1]), observations)
-    sizes = FieldSizes(16, field)
-    return WorldModel(chart, 1, sizes, speed=None, unit=0.1, random=RandomStreams(1)).double()
+    sizes, random = FieldSizes(16, field), RandomStreams(1)
+    model = WorldModel(chart, 1, sizes, speed=None, unit=0.1, random=random, masses=mass is not None).double()
+    if mass is not None:
+        model.weigh(torch.tensor(mass, dtype=torch.float64))
+    return model
 
 
 @pytest.fixture(scope="module")
 def plane():
     draws = torch.Generator().manual_seed(0)
     return model_of(PLANE, torch.randn(4, 9, 4, generator=draws), field=8)
+
+
+@pytest.fixture(scope="module")
+def heavy():
+    """A plane whose second axis weighs four times as much as its first."""
+    draws = torch.Generator().manual_seed(0)
+    return model_of(PLANE, torch.randn(4, 9, 4, generator=draws), field=8, mass=[1.0, 4.0])
 
 
 def points(size):
@@ -62,18 +72,20 @@ def test_the_field_is_the_derivative_of_its_one_form():
     torch.testing.assert_close(head(z), exterior_derivative(head.one_form, z), rtol=1e-9, atol=1e-12)
 
 
-def test_without_friction_a_frame_is_the_step_of_the_integrator(plane):
-    state = points(2)
-    plane.fields.rubbing.data.zero_()
-    path = plane.roll(plane.act, state, torch.zeros(20, 1, 1, dtype=torch.float64))
+@pytest.mark.parametrize("system", ["plane", "heavy"])
+def test_without_friction_a_frame_is_the_step_of_the_integrator(system, request):
+    model, state = request.getfixturevalue(system), points(2)
+    model.fields.rubbing.data.zero_()
+    with torch.no_grad():
+        path = model.roll(model.act, state, torch.zeros(20, 1, 1, dtype=torch.float64))
 
     def potential(z):
-        return plane.fields.potential(plane.chart, normal_coordinates(State(z, z))[0])
+        return model.fields.potential(model.chart, normal_coordinates(State(z, z))[0])
 
-    dynamics = Dynamics(potential, plane.fields.field)
+    dynamics = Dynamics(potential, model.fields.field, mass=model.mass)
     with torch.no_grad():
         after = step(dynamics, begin(dynamics, state), 1.0).state
-    plane.fields.rubbing.data.fill_(0.3)
+    model.fields.rubbing.data.fill_(0.3)
     torch.testing.assert_close(path.states.z[:, 0], after.z, rtol=1e-9, atol=1e-11)
     torch.testing.assert_close(path.states.w[:, 0], after.w, rtol=1e-9, atol=1e-11)
 
@@ -86,10 +98,13 @@ def pendulum():
     return model, seen
 
 
-@pytest.mark.parametrize("system", ["plane", "pendulum"])
-def test_frames_together_have_the_values_and_the_gradients_of_frames_in_a_row(plane, system):
+@pytest.mark.parametrize("system", ["plane", "heavy", "pendulum"])
+def test_frames_together_have_the_values_and_the_gradients_of_frames_in_a_row(system, request):
     """The oracle is autograd through `roll`; a fifth of the differences is rounding over a path of eight."""
-    model, first = (plane, torch.randn(9, 4).double()) if system == "plane" else pendulum()
+    if system == "pendulum":
+        model, first = pendulum()
+    else:
+        model, first = request.getfixturevalue(system), torch.randn(9, 4).double()
     draws = torch.Generator().manual_seed(4)
     actions = torch.randn(9, 8, 1, generator=draws, dtype=torch.float64, requires_grad=True)
     first.requires_grad_()
@@ -145,6 +160,13 @@ def test_with_lag_one_half_and_lead_one_a_frame_is_that_of_euler_and_cromer():
         angle = angle + speed
         true = torch.stack((angle.cos(), angle.sin(), speed), -1)
         torch.testing.assert_close(path.observations[:, frame], true, rtol=1e-9, atol=1e-9)
+
+
+def test_what_is_observed_of_a_state_is_what_it_began_with_whatever_it_weighs(heavy):
+    seen = torch.randn(30, 4, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    with torch.no_grad():
+        state = heavy.begin(seen)
+        torch.testing.assert_close(heavy.observe(state, heavy.act(state.z).pull), seen, rtol=1e-9, atol=1e-9)
 
 
 def test_an_observation_comes_back_from_its_state(plane):

@@ -41,12 +41,14 @@ class Constants(NamedTuple):
             flight, then the friction.
         slowed: Velocity after the friction, by that of the flight.
         limit: Greatest velocity of each coordinate, `[D]`; None for none.
+        mass: Of each axis, `[D]`; None where there are no masses.
     """
 
     lead: torch.Tensor
     flying: torch.Tensor
     slowed: torch.Tensor
     limit: torch.Tensor | None
+    mass: torch.Tensor | None
 
 
 def pushed(acting: Acting, action: torch.Tensor) -> torch.Tensor:
@@ -64,7 +66,7 @@ def departed(
     w, limit = state.w, constants.limit
     if limit is not None:
         w = w.clamp(-limit, limit)
-    state = chart.flown(State(state.z, w * constants.flying))
+    state = chart.flown(State(state.z, w * constants.flying), constants.mass)
     return State(state.z, state.w * constants.slowed)
 
 

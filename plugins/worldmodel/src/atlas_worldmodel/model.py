@@ -61,9 +61,12 @@ class WorldModel(nn.Module):
         speed: Greatest measured velocity of each coordinate, `[D]`, beyond which none goes; None for none.
         unit: Typical change of a velocity in a frame.
         random: Streams that the initial weights are drawn from.
+        masses: Whether each axis has a mass, which `weigh` sets; a state's velocities are then those of the
+            orthonormal frame of the masses' metric (`massive_flight`), and so are forces.
     """
 
     speed: torch.Tensor
+    mass: torch.Tensor | None
     reward_mean: torch.Tensor
     reward_scale: torch.Tensor
     velocity_scale: torch.Tensor
@@ -77,9 +80,11 @@ class WorldModel(nn.Module):
         speed: torch.Tensor | None,
         unit: float,
         random: RandomStreams,
+        masses: bool = False,
     ) -> None:
         super().__init__()
         self.chart = chart
+        self.register_buffer("mass", torch.ones(chart.dimension) if masses else None)
         self.fields = Fields(chart, actions, sizes, unit=unit, random=random)
         dimension = chart.dimension
         even = chart.num_features + dimension * (dimension + 1) // 2 + actions
@@ -108,6 +113,11 @@ class WorldModel(nn.Module):
         """Standard deviation of a frame's end about its prediction, for its likelihood."""
         return self.fields.unit * self.log_spread.exp()
 
+    def weigh(self, mass: torch.Tensor) -> None:
+        """Set the masses `[D]`, if there are any; their mean becomes 1."""
+        if self.mass is not None:
+            self.mass.copy_(mass / mass.mean())
+
     def act(self, z: torch.Tensor) -> Acting:
         """Return what acts at points `[B, D]`."""
         u, _ = normal_coordinates(State(z, z))
@@ -119,16 +129,33 @@ class WorldModel(nn.Module):
     def _acting(self, u: torch.Tensor, said: Heads, turn: torch.Tensor | None) -> Acting:
         """Return what acts at normal coordinates, where the networks say that and the field is `turn`."""
         pull, drive = self.fields.forces(u, said)
+        if self.mass is not None:
+            share = self.mass.rsqrt()
+            pull, drive = pull * share, drive * share.unsqueeze(-1)
+            turn = None if turn is None else turn * share * share.unsqueeze(-1)
         return Acting(pull, drive, turn, self.fields.energies(u, said.value))
+
+    def _state(self, measured: State, pull: torch.Tensor) -> State:
+        """Return the states of measured velocities, with the pull there."""
+        w = measured.w if self.mass is None else measured.w * self.mass.sqrt()
+        return State(measured.z, w + self.lag * pull)
+
+    def _measured(self, states: State, pull: torch.Tensor) -> torch.Tensor:
+        """Return the measured velocities of states: the inverse of `_state`."""
+        return self._plain(states.w - self.lag * pull)
+
+    def _plain(self, w: torch.Tensor) -> torch.Tensor:
+        """Return velocities in the frame that knows no masses."""
+        return w if self.mass is None else w * self.mass.rsqrt()
 
     def begin(self, observation: torch.Tensor) -> State:
         """Return the state in which `[B, O]` is observed."""
         measured = self.chart.state(observation)
-        return State(measured.z, measured.w + self.lag * self.act(measured.z).pull)
+        return self._state(measured, self.act(measured.z).pull)
 
     def observe(self, state: State, pull: torch.Tensor) -> torch.Tensor:
         """Return what is observed of a state with the pull there, `[B, O]`."""
-        return self.chart.observation(State(state.z, state.w - self.lag * pull))
+        return self.chart.observation(State(state.z, self._measured(state, pull)))
 
     def forward(self, observation: torch.Tensor, actions: torch.Tensor) -> Path:
         """Return the path from `[B, O]` along actions `[B, H, A]`.
@@ -148,7 +175,7 @@ class WorldModel(nn.Module):
         with torch.no_grad():
             measured, constants = self.chart.state(observation), self._constants()
             now = forces(measured.z)
-            state = State(measured.z, measured.w + self.lag * now.pull)
+            state = self._state(measured, now.pull)
             passed = [state]
             for action in actions.unbind(1):
                 push = pushed(now, action)
@@ -196,7 +223,7 @@ class WorldModel(nn.Module):
         flown = departed(self.chart, state, now, push, constants)
         end = arrived(flown, acting(flown.z, said[:, after], after), push, constants)
         measured = self.chart.state(observation)
-        first = State(measured.z, measured.w + self.lag * acting(measured.z, said[:, 0], 0).pull)
+        first = self._state(measured, acting(measured.z, said[:, 0], 0).pull)
         z = torch.cat((measured.z.unsqueeze(1), flown.z), 1)
         places, _ = normal_coordinates(State(z, z))
         reached = torch.cat((torch.cat(first, -1).unsqueeze(1), torch.cat(end, -1)), 1)
@@ -256,8 +283,10 @@ class WorldModel(nn.Module):
 
     def _constants(self) -> Constants:
         limit = self.speed * self.chart.rate.abs() / self.chart.length if self.bounded else None
+        if limit is not None and self.mass is not None:
+            limit = limit * self.mass.sqrt()
         kept = torch.exp(-self.fields.friction)
-        return Constants(self.lead, (1 + kept) / 2, 2 * kept / (1 + kept), limit)
+        return Constants(self.lead, (1 + kept) / 2, 2 * kept / (1 + kept), limit, self.mass)
 
     def energy(self, state: State) -> torch.Tensor:
         """Return kinetic and potential energy together, `[B]`."""
@@ -273,9 +302,9 @@ class WorldModel(nn.Module):
             pull: There.
             actions: `[B, H, A]`.
         """
-        u, moving = normal_coordinates(states)
+        u, moving = normal_coordinates(State(states.z, self._plain(states.w)))
         x, _ = self.chart.features(u[:, :-1])
-        speed = ((states.w - self.lag * pull) / self.velocity_scale)[:, :-1]
+        speed = (self._measured(states, pull) / self.velocity_scale)[:, :-1]
         size = range(speed.shape[-1])
         pairs = torch.stack([speed[..., i] * speed[..., j] for i in size for j in size if j <= i], -1)
         density = self.reward_density(torch.cat((x, pairs, actions), -1))

@@ -17,6 +17,7 @@ from attrs import field, frozen
 from torch import nn
 
 from atlas.errors import BadInput
+from atlas_worldmodel.massive_flight import massive_flight
 from atlas_worldmodel.splitting import State, drift
 
 __all__ = ["Coordinate", "ObservationChart", "coordinates_of"]
@@ -141,17 +142,26 @@ class ObservationChart(nn.Module):
                 columns[one.cosine], columns[one.sine] = q[..., i].cos(), q[..., i].sin()
         return torch.stack([columns[i] for i in range(len(columns))], -1)
 
-    def flown(self, state: State) -> State:
-        """Return the states a frame of free flight later, with angles brought back to -pi .. pi."""
+    def flown(self, state: State, mass: torch.Tensor | None = None) -> State:
+        """Return the states a frame of free flight later, with angles brought back to -pi .. pi.
+
+        Args:
+            state: Velocities in the orthonormal frame, of the masses' metric where there are masses.
+            mass: Of each axis, `[D]`; None for none. In one dimension, where a mass is a unit, it is 1.
+        """
         if self.dimension == 1:
             u, moving = normal_coordinates(state)
-            u = u + moving
-        else:
+            return embed(u + moving - self._turns(u + moving), moving)
+        if mass is None:
             state = drift(state, 1.0)
-            if not any(self.angular):
-                return state
-            u, moving = normal_coordinates(state)
-        return embed(u - self._turns(u), moving)
+        else:  # by halves, as the step has it
+            state = massive_flight(massive_flight(state, mass, 0.5), mass, 0.5)
+        if not any(self.angular):
+            return state
+        root = 1.0 if mass is None else mass.sqrt()
+        u, moving = normal_coordinates(State(state.z, state.w / root))
+        turned = embed(u - self._turns(u), moving)
+        return State(turned.z, turned.w * root)
 
     def beside(self, z: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
         """Return points `z` with each angle turned round until it is nearest to that of other points."""
