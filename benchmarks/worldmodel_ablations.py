@@ -97,6 +97,7 @@ CHANGES = {
         "no-outward-barrier": "without outward potential and barrier",
         "no-lag-lead": "lag kept at 0 and lead at 1/2",
         "plus-metric": f"with the term world-metric at {ADDED:g}",
+        "mass": "with the metric as a mass of each axis",
         "plus-energy": f"with the term world-energy at {ADDED:g}",
     },
 }
@@ -120,6 +121,7 @@ def fit_of(system: str, change: str, seed: int, steps: int) -> WorldFit:
         FieldSizes(hidden=200, field=width),
         bound_speed=change != "no-bound",
         random=random,
+        masses=change == "mass",
     )
     if change in ("no-lag", "no-lag-lead"):
         constant(model.lag, 0.0)

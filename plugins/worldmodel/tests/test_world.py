@@ -10,15 +10,22 @@ from atlas_worldmodel.fields import FieldHead, FieldSizes
 from atlas_worldmodel.frames import Acting
 from atlas_worldmodel.integrator import Dynamics, begin, step
 from atlas_worldmodel.model import WorldModel
-from atlas_worldmodel.observation_chart import ObservationChart, coordinates_of, embed, normal_coordinates
+from atlas_worldmodel.observation_chart import (
+    ObservationChart,
+    chart_facts,
+    coordinates_of,
+    embed,
+    normal_coordinates,
+)
 from atlas_worldmodel.spaces import Box
 from atlas_worldmodel.splitting import State
 from atlas_worldmodel.trajectories import Trajectories
 from atlas_worldmodel.twoforms import exterior_derivative
 from atlas_worldmodel.world_measurement import errors
-from atlas_worldmodel.world_state import load_world
+from atlas_worldmodel.world_state import encode_world, load_world
 from atlas_worldmodel.world_terms import WORLD_TERMS, wrapped_normal
 from atlas_worldmodel.world_training import Schedule, WorldFit, fitted_model
+from attrs import evolve
 
 from atlas.errors import BadInput, InstrumentFailed
 from atlas.objective import Objective
@@ -319,3 +326,27 @@ def test_a_path_is_one_graph():
     first, actions = torch.from_numpy(pendulums().observations[:, 0]), torch.zeros(12, 2, 1)
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(first, actions).observations, model(first, actions).observations)
+
+
+def test_masses_follow_the_slopes_of_the_potential_and_are_kept(tmp_path):
+    random = RandomStreams(3)
+    draws = np.random.default_rng(0)
+    position = np.cumsum(draws.normal(size=(6, 30, 2)), 1).astype(np.float32)
+    seen = np.concatenate([position, np.diff(position, axis=1, prepend=0)], -1).astype(np.float32)
+    data = evolve(
+        pendulums(6, 29), observations=seen, actions=np.zeros((6, 29, 1), np.float32), environment="plane"
+    )
+    model = fitted_model(
+        coordinates_of(PLANE, 4), data, FieldSizes(8), bound_speed=True, random=random, masses=True
+    )
+    fit = WorldFit(model, data, Objective(WORLD_TERMS.values()), Schedule(steps=30, batch_size=16), random)
+    while fit.step < 30:
+        before = fit.metric.clone()
+        fit.advance()
+    torch.testing.assert_close(model.mass, before / before.mean())
+    assert float((model.mass - 1).abs().max()) > 1e-3
+    facts = {"coordinates": chart_facts(model.chart), "hidden": 8, "field": 0}
+    (tmp_path / "world").write_bytes(
+        encode_world({f"model.{n}": t for n, t in model.state_dict().items()}, facts)
+    )
+    torch.testing.assert_close(load_world(tmp_path / "world").mass, model.mass)

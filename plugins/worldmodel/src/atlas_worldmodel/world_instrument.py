@@ -101,6 +101,7 @@ def _trained(
         FieldSizes(sizes["hidden"], sizes["field"]),
         bound_speed=sizes["bound_speed"] and not encoded,
         stream=sizes["stream"] if encoded else 0,
+        masses=sizes["mass"] == "metric",
         random=context.random,
     )
     objective = Objective(WORLD_TERMS.values(), params["loss"])

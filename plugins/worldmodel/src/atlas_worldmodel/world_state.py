@@ -73,7 +73,7 @@ def world_of(
     model = (
         EncodedWorld(chart, actions, sizes, stream=stream, unit=1.0, random=random)
         if stream
-        else WorldModel(chart, actions, sizes, speed=speed, unit=1.0, random=random)
+        else WorldModel(chart, actions, sizes, speed=speed, unit=1.0, random=random, masses="mass" in own)
     )
     model.load_state_dict(own)
     return model.eval()

@@ -57,6 +57,7 @@ def fitted_model(
     *,
     bound_speed: bool,
     random: RandomStreams,
+    masses: bool = False,
 ) -> WorldModel:
     """Return a model before training, with the units of the data.
 
@@ -66,6 +67,7 @@ def fitted_model(
         sizes: Widths of the heads.
         bound_speed: Whether velocities end at the greatest of the data.
         random: Of the weights.
+        masses: Whether each axis has a mass, the metric of the potential's slopes.
 
     Raises:
         BadInput: The trajectories are of unequal lengths.
@@ -76,6 +78,7 @@ def fitted_model(
         sizes,
         bound_speed=bound_speed,
         random=random,
+        masses=masses,
     )
 
 
@@ -87,6 +90,7 @@ def model_on(
     bound_speed: bool,
     stream: int = 0,
     random: RandomStreams,
+    masses: bool = False,
 ) -> WorldModel:
     """Return a model before training on a chart of the data.
 
@@ -97,9 +101,10 @@ def model_on(
         bound_speed: Whether velocities end at the greatest of the data; in a medium none does.
         stream: Width of the network of a medium that carries points along; 0 for none.
         random: Of the weights.
+        masses: Whether each axis has a mass; not in a medium.
 
     Raises:
-        BadInput: The trajectories are of unequal lengths.
+        BadInput: The trajectories are of unequal lengths, or a medium and masses are asked for.
     """
     if int(data.lengths.min()) < data.longest:
         raise BadInput(
@@ -112,11 +117,17 @@ def model_on(
         measured = chart.state(seen)
     columns = [one.velocity for one in chart.coordinates]
     actions, unit = data.action_features().shape[-1], max(float(measured.w.diff(dim=1).std()), 1e-6)
+    if stream and masses:
+        raise BadInput(
+            "the axes of a world with a medium have no masses",
+            where="model.mass",
+            fix="set `mass: none`, or `stream: 0`",
+        )
     if stream:
         model: WorldModel = EncodedWorld(chart, actions, sizes, stream=stream, unit=unit, random=random)
     else:
         speed = seen[..., columns].abs().amax((0, 1)) if bound_speed else None
-        model = WorldModel(chart, actions, sizes, speed=speed, unit=unit, random=random)
+        model = WorldModel(chart, actions, sizes, speed=speed, unit=unit, random=random, masses=masses)
     model.velocity_scale.copy_(measured.w.std((0, 1)).clamp_min(1e-6))
     rewards = torch.from_numpy(data.rewards)
     model.reward_mean.copy_(rewards.mean())
@@ -211,10 +222,13 @@ class WorldFit:
     def _objective_of(
         self, seen: torch.Tensor, actions: torch.Tensor, rewards: torch.Tensor
     ) -> ObjectiveValue:
-        """Return the loss of windows, and let the metric follow."""
+        """Return the loss of windows, and let the metric follow; masses are that of the step before."""
+        self.model.weigh(self.metric)
         path = self.model(seen[:, 0], actions)
         with torch.no_grad():
             slope = path.pull[:, 0].square().mean(0)
+            if self.model.mass is not None:
+                slope = slope * self.model.mass
             self.metric.lerp_(slope / self.model.fields.unit**2, 0.01)
         outputs = WorldOutputs(
             path=path,
