@@ -169,7 +169,9 @@ def test_without_a_grant_the_network_is_closed_where_the_record_says_so(
         if granted
         else blocked or "open" in result.isolation["network"]
     )
-    assert facts(tmp_path)["connected"].startswith("no" if blocked else "yes")
+    found = facts(tmp_path)
+    assert found["connected"].startswith("no" if blocked else "yes")
+    assert found["itself"] == "yes", "a step's own processes find each other"
 
 
 def test_a_waiting_step_hands_out_files_and_leaves_no_results(tmp_path: Path) -> None:

@@ -1,5 +1,8 @@
 """What a step's process gives up before a plugin is imported: the network, and its standard input.
 
+Its network is one of its own, with nothing in it but a loopback, by which its own processes find each
+other.
+
 This is fault isolation, not a wall against a hostile plugin. Closing the network needs Linux; the
 record says whether it was closed, and no tier depends on it.
 """
@@ -9,6 +12,8 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import socket
+import struct
 import sys
 import threading
 from contextlib import suppress
@@ -18,12 +23,14 @@ __all__ = ["HOST_GONE", "drop_network", "end_with_host", "volunteer_for_oom"]
 
 _CLONE_NEWUSER = 0x10000000
 _CLONE_NEWNET = 0x40000000
+_SIOCSIFFLAGS, _IFF_UP, _IFF_RUNNING = 0x8914, 0x1, 0x40
+"""Of Linux: set an interface's flags; it is up, and works."""
 HOST_GONE = 70
 """Exit status of a process whose host has ended."""
 
 
 def drop_network() -> str:
-    """Move this process into an empty network namespace; return `blocked`, or `open: why`.
+    """Move this process into a network namespace with a loopback alone; return `blocked`, or `open: why`.
 
     Call it before any thread is started: a user namespace can be entered by a single thread only.
     """
@@ -31,13 +38,24 @@ def drop_network() -> str:
         return f"open: {sys.platform} has no network namespaces"
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(_CLONE_NEWNET) == 0:
+        _raise_loopback()
         return "blocked"
     uid, gid = os.getuid(), os.getgid()
     if libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET) != 0:
         return f"open: {os.strerror(ctypes.get_errno())}"
     for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
         Path(f"/proc/self/{name}").write_text(text, encoding="ascii")
+    _raise_loopback()
     return "blocked"
+
+
+def _raise_loopback() -> None:
+    """Bring up the loopback of this namespace; where that is denied it stays down."""
+    import fcntl
+
+    request = struct.pack("16sh", b"lo", _IFF_UP | _IFF_RUNNING)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as device, suppress(OSError):
+        fcntl.ioctl(device, _SIOCSIFFLAGS, request)
 
 
 def volunteer_for_oom() -> None:

@@ -140,6 +140,13 @@ def open_device(name: str, precision: str, *, compiles: bool = False) -> Device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
         raise BadInput("torch finds no CUDA device", where="device", fix="set `device: cpu` or `auto`")
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if name == "cuda" and here > torch.cuda.device_count():
+        raise BadInput(
+            f"{here} processes need a CUDA device each, and torch finds {torch.cuda.device_count()}",
+            where="processes",
+            fix=f"set `processes: {torch.cuda.device_count()}`, or `device: cpu`",
+        )
     if name == "cpu" and precision == "float32" and not several:
         return Device(torch.device("cpu"), compiles=compiles)
     try:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import math
+import tempfile
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,7 @@ from atlas_topoencoder.checkpoint import encode_checkpoint
 from atlas_topoencoder.companions import Companions
 from atlas_topoencoder.data import Dataset, Split, load, split
 from atlas_topoencoder.devices import Device, open_device
+from atlas_topoencoder.joint_processes import joint_processes
 from atlas_topoencoder.losses.terms import TERMS
 from atlas_topoencoder.metrics import Measured, Reading, measure, read
 from atlas_topoencoder.model import TopoEncoder
@@ -46,12 +49,17 @@ def run(context: StepContext) -> None:
         InstrumentFailed: A loss term is not finite.
     """
     params = context.params
-    torch.set_num_threads(context.threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    device = open_device(params["device"], params["precision"], compiles=params["compile"])
-    dataset = load(params["data"], random=context.random, scratch=context.scratch)
-    parts = split(dataset, params["test_share"], context.random)
     objective = objective_of(params["loss"], context)
+    threads = max(1, context.threads // params["processes"])
+    task = (dict(params), objective, context.random.seed, threads, context.scratch)
+    with joint_processes(params["processes"], _follow, *task):
+        _lead(context, objective, threads)
+
+
+def _lead(context: StepContext, objective: Objective, threads: int) -> None:
+    """Train and measure, as the first process of a training or its only one."""
+    params = context.params
+    device, dataset, parts = _opened(params, context.random, threads, context.scratch)
     for name, value in _facts(dataset, parts, device).items():
         context.fact(name, value)
     metrics: list[list[Measured]] = []
@@ -89,6 +97,36 @@ def run(context: StepContext) -> None:
     )
     for together in zip(*metrics, strict=True):
         context.record(_quantity(together))
+
+
+def _follow(params: Mapping[str, Any], objective: Objective, seed: int, threads: int, scratch: Path) -> None:
+    """Take the steps of a training that another process leads, which alone keeps, measures and tells."""
+    scratch = Path(tempfile.mkdtemp(dir=scratch))
+    device, dataset, parts = _opened(params, RandomStreams(seed), threads, scratch)
+    for number in range(params["repetitions"]):
+        random = RandomStreams(derive_seed(seed, f"repetition {number}"))
+        training = training_of(params, dataset, parts, objective, random, device)
+        training.rehearse()
+        train(
+            training,
+            test=parts.test,
+            log_every=params["log_every"],
+            gradients_every=params["gradients_every"],
+            snapshots=0,
+            keeping=Keeping(scratch / "nothing", params["keep_every"], ""),
+            progress=lambda **_: None,
+        )
+
+
+def _opened(
+    params: Mapping[str, Any], random: RandomStreams, threads: int, scratch: Path
+) -> tuple[Device, Dataset, Split]:
+    """Return where this process computes, and the data."""
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    device = open_device(params["device"], params["precision"], compiles=params["compile"])
+    dataset = load(params["data"], random=random, scratch=scratch)
+    return device, dataset, split(dataset, params["test_share"], random)
 
 
 def objective_of(weights: Mapping[str, float], context: StepContext | None = None) -> Objective:
@@ -233,6 +271,7 @@ def _facts(dataset: Dataset, parts: Split, device: Device) -> dict[str, str]:
         "shape": " ".join(str(size) for size in dataset.shape),
         "classes": " ".join(dataset.classes) or "none",
         "device": str(device.device),
+        "processes": str(device.processes),
         "torch": torch.__version__,
         "threads": str(torch.get_num_threads()),
     }
