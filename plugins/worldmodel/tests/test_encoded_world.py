@@ -147,7 +147,7 @@ def in_a_medium(friction: float) -> tuple[EncodedWorld, Trajectories]:
     latent = latent_trajectories(points, data)
     world = untrained(latent, 16)
     assert isinstance(world, EncodedWorld)
-    world.medium.last.weight.data.mul_(10)
+    world.medium.last.weight.data.mul_(50)
     world.fields.rubbing.data.fill_((100 * friction) ** 0.5)
     return world, latent
 

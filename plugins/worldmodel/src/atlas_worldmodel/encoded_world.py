@@ -20,6 +20,7 @@ import math
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from atlas.randomness import RandomStreams
 from atlas_worldmodel.fields import FieldSizes, draw_heads
@@ -32,7 +33,7 @@ __all__ = ["EncodedWorld", "StreamHead"]
 
 
 class StreamHead(nn.Module):
-    """Velocity of the medium at each place: `W_3 tanh(W_2 tanh(W_1 u + b_1) + b_2) + b_3`.
+    """Velocity of the medium at each place: `W_3 silu(W_2 silu(W_1 u + b_1) + b_2) + b_3`.
 
     Args:
         dimension: D.
@@ -46,7 +47,7 @@ class StreamHead(nn.Module):
 
     def forward(self, u: torch.Tensor) -> torch.Tensor:
         """Return the velocities at normal coordinates `[..., D]`, in units of a usual one."""
-        found: torch.Tensor = self.last(torch.tanh(self.second(torch.tanh(self.first(u)))))
+        found: torch.Tensor = self.last(functional.silu(self.second(functional.silu(self.first(u)))))
         return found
 
 
