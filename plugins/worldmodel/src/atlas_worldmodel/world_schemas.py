@@ -84,7 +84,7 @@ ENCODED = TableSchema(
         Column(
             "decoded",
             "number",
-            "Error of the frame decoded without texture, in scatters of the test frames.",
+            "Error of the frame decoded by codes, without texture, in scatters of the test frames.",
             required=True,
         ),
         Column("decoded_error", "number", "Standard error of it, by the jackknife over trajectories."),

@@ -66,9 +66,9 @@ def _encoded_caption(rows: Sequence[Row]) -> str:
     )
     return (
         "Left, mean hyperbolic distance of predicted points from the encoder's; grey, what a start 1e-3 of "
-        "the scatter off grows to. Right, error of the frames decoded from predicted points without texture, "
-        "in scatters of the test frames; black, what the encoder makes of the frames. Dashed, if nothing "
-        f"moves. {said}."
+        "the scatter off grows to. Right, error of the frames decoded from predicted points by their codes, "
+        "without texture, in scatters of the test frames; black, what the encoder makes of the frames. "
+        f"Dashed, if nothing moves. {said}."
     )
 
 
