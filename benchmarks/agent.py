@@ -32,7 +32,8 @@ from atlas_worldmodel.agent_instrument import agent_of
 from atlas_worldmodel.collection import Law, collect, draw_actions, planned, play
 from atlas_worldmodel.environments import Environment, open_environment
 from atlas_worldmodel.fields import FieldSizes
-from atlas_worldmodel.mechanical_world import GivenWorld, MechanicalWorld
+from atlas_worldmodel.given_world import GivenWorld
+from atlas_worldmodel.mechanical_world import MechanicalWorld
 from atlas_worldmodel.observation_chart import coordinates_of
 from atlas_worldmodel.world_terms import WORLD_TERMS
 from atlas_worldmodel.world_training import Schedule, WorldFit, fitted_model
@@ -162,7 +163,7 @@ def learned(environment: Environment, seed: int) -> GivenWorld:
         fit.advance()
     world = MechanicalWorld(model.eval(), {})
     world.normalise(data)
-    return GivenWorld(world, data)
+    return GivenWorld(world, data, environment, data.transitions)
 
 
 def _silent(*message: Any, **figures: Any) -> None:

@@ -16,8 +16,9 @@ from atlas_worldmodel.agent_instrument import agent_of, objective_of
 from atlas_worldmodel.collection import Law, collect, play
 from atlas_worldmodel.environments import open_environment
 from atlas_worldmodel.fields import FieldSizes
+from atlas_worldmodel.given_world import GivenWorld, given_world
 from atlas_worldmodel.imagination import draw_paths, imagine
-from atlas_worldmodel.mechanical_world import GivenWorld, MechanicalWorld, given_world
+from atlas_worldmodel.mechanical_world import MechanicalWorld
 from atlas_worldmodel.observation_chart import chart_facts, coordinates_of
 from atlas_worldmodel.policy import Policy
 from atlas_worldmodel.spaces import Box
@@ -109,7 +110,7 @@ SETTINGS = evolve(
 
 
 def agent(data: Trajectories) -> Agent:
-    given = GivenWorld(world_of_data(data), data)
+    given = GivenWorld(world_of_data(data), data, open_environment("Pendulum-v1"), data.transitions)
     objective = objective_of("imagination", {})
     environment = open_environment("Pendulum-v1")
     return Agent(environment, SETTINGS, objective, RandomStreams(5), Law("held", 5), given)
@@ -169,7 +170,7 @@ def test_a_step_that_sees_no_world_is_refused():
 
 def test_reinforce_with_a_given_world_is_refused():
     data = pendulum()
-    given = GivenWorld(world_of_data(data), data)
+    given = GivenWorld(world_of_data(data), data, open_environment("Pendulum-v1"), data.transitions)
     learning = {name: value for name, value in asdict(SETTINGS).items() if name != "improvement"}
     params = {"improvement": "reinforce", "learning": learning}
     with pytest.raises(BadInput, match="with a given world nothing is played"):

@@ -24,8 +24,9 @@ from atlas_worldmodel.descent import descend, finite, groups_of, optimizer_tenso
 from atlas_worldmodel.ensemble import Ensemble, Transitions, transitions_of
 from atlas_worldmodel.ensemble_fit import EnsembleFit
 from atlas_worldmodel.environments import Environment
+from atlas_worldmodel.given_world import GivenWorld
 from atlas_worldmodel.imagination import Draws, draw_paths, imagine
-from atlas_worldmodel.mechanical_world import GivenWorld, MechanicalWorld
+from atlas_worldmodel.mechanical_world import MechanicalWorld
 from atlas_worldmodel.policy import Policy, Value
 from atlas_worldmodel.policy_paths import imagined_outputs, played_outputs
 from atlas_worldmodel.policy_terms import POLICY_SLOT, PolicyOutputs
@@ -95,7 +96,7 @@ class Agent:
     def transitions(self) -> int:
         """Steps of the environment that it learned from so far, those of a given world's data among them."""
         if self.given is not None:
-            return self.given.data.transitions
+            return self.given.transitions
         return sum(len(episode.actions) for episode in self.episodes)
 
     def trajectories(self) -> Trajectories:

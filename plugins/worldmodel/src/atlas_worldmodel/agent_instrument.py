@@ -22,7 +22,7 @@ from atlas_worldmodel.agent_settings import AgentSettings
 from atlas_worldmodel.collect_instrument import mean_quantity
 from atlas_worldmodel.collection import Law, draw_actions, planned, play
 from atlas_worldmodel.environments import Environment, open_environment
-from atlas_worldmodel.mechanical_world import GivenWorld, given_world
+from atlas_worldmodel.given_world import GivenWorld, given_world
 from atlas_worldmodel.policy_terms import POLICY_TERMS
 
 __all__ = ["agent_of", "objective_of", "run"]
@@ -76,7 +76,8 @@ def run(context: StepContext) -> None:
     context.fact("torch", torch.__version__)
     context.fact("start.seeds", " ".join(str(seed) for seed in starts.seeds))
     if given is not None:
-        context.fact("trajectories", given.data.digest)
+        context.fact("trajectories", given.world.facts["trajectories"])
+        environment = given.environment
     returns: list[dict[str, Any]] = []
     learning: list[dict[str, Any]] = []
     last: list[float] = []

@@ -24,7 +24,7 @@ from atlas.contracts import StepContext
 from atlas.errors import BadInput
 from atlas.randomness import RandomStreams
 from atlas_worldmodel.observation_chart import Coordinate, ObservationChart, normal_coordinates
-from atlas_worldmodel.phase_state import CHECKPOINT, Parts, parts_of
+from atlas_worldmodel.phase_state import CHECKPOINT, Parts, parts_of, whitening
 from atlas_worldmodel.phases import Frames
 from atlas_worldmodel.rollouts import arrival
 from atlas_worldmodel.spaces import Box
@@ -71,11 +71,21 @@ class SeenEncoder:
         parts: Training and test frames as it was trained on them: whitened by `phase1`, else divided by a
             number.
         digest: sha256 of its file.
+        mean: What is taken from an observation to make it a frame, `[O]` or a number.
+        scale: What it is divided by then, likewise.
     """
 
     model: TopoEncoder
     parts: Parts
     digest: str
+    mean: np.ndarray
+    scale: np.ndarray
+
+    @torch.no_grad()
+    def points(self, frames: torch.Tensor) -> torch.Tensor:
+        """Return the points of frames `[N, T, *shape]` before their codes, `[N, T, D]`."""
+        found = [self.model.encode(x).v for x in torch.split(frames.flatten(0, 1), _CHUNK)]
+        return torch.unflatten(torch.cat(found), 0, frames.shape[:2])
 
     @torch.no_grad()
     def encode(self, frames: Frames, part: Trajectories) -> Encoded:
@@ -141,11 +151,14 @@ def open_encoder(path: Path, data: Trajectories, *, where: str) -> SeenEncoder:
     model = TopoEncoder(architecture, RandomStreams(0)).requires_grad_(False)
     own = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
     restore_tensors(model, own, where=where)
-    parts = parts_of(data)
+    known, held = data.split(0.2, RandomStreams(int(data.digest[:15], 16)).generator("split"))
     if "divide_by" in facts:
-        known, held = data.split(0.2, RandomStreams(int(data.digest[:15], 16)).generator("split"))
+        mean, scale = np.zeros(1, np.float32), np.full(1, facts["divide_by"], np.float32)
         parts = Parts(*(_divided(part, facts["divide_by"], architecture.shape) for part in (known, held)))
-    return SeenEncoder(model.eval(), parts, hashlib.sha256(path.read_bytes()).hexdigest())
+    else:
+        (mean, scale), parts = whitening(known), parts_of(data)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return SeenEncoder(model.eval(), parts, digest, mean, scale)
 
 
 def _divided(part: Trajectories, divide_by: float, shape: tuple[int, ...]) -> Frames:

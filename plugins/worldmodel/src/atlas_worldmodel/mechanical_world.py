@@ -11,22 +11,16 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
-from attrs import frozen
 from torch import nn
 
-from atlas.contracts import StepContext
-from atlas.errors import BadInput
-from atlas_worldmodel.environments import Environment
 from atlas_worldmodel.frames import Acting
 from atlas_worldmodel.imagination import WorldStep
 from atlas_worldmodel.model import WorldModel
-from atlas_worldmodel.phase_state import seen_trajectories
 from atlas_worldmodel.policy import points_of
 from atlas_worldmodel.splitting import State
 from atlas_worldmodel.trajectories import Trajectories
-from atlas_worldmodel.world_state import WORLD_FILE, read_world, world_of
 
-__all__ = ["GivenWorld", "MechanicalWorld", "Moment", "given_world"]
+__all__ = ["MechanicalWorld", "Moment"]
 
 
 class Moment(NamedTuple):
@@ -102,62 +96,3 @@ class _Kept:
         if z is not self._moment.state.z:
             self.last = self._model.act(z)
         return self.last
-
-
-@frozen(eq=False)
-class GivenWorld:
-    """A world that was learned before an agent begins.
-
-    Attributes:
-        world: Constant.
-        data: The trajectories that it was learned and judged by; paths begin at their observations.
-    """
-
-    world: MechanicalWorld
-    data: Trajectories
-
-
-def given_world(context: StepContext, environment: Environment) -> GivenWorld:
-    """Open the world and the trajectories that a step sees.
-
-    Raises:
-        BadInput: It does not see one of each, or they, the world and the environment do not belong together.
-    """
-    where = f"steps.{context.step}.sees"
-    found = [copy for path, copy in context.inputs.items() if path.endswith(f"/{WORLD_FILE}")]
-    if len(found) != 1:
-        raise BadInput(
-            f"the step sees {len(found)} learned worlds, expected one",
-            where=where,
-            fix="add `{from: STEP.raw}` with a step that uses `worldmodel`, or set `world: ensemble`",
-        )
-    data = seen_trajectories(context)
-    tensors, facts = read_world(found[0])
-    world = MechanicalWorld(world_of(tensors, facts, where=where), facts)
-    if "encoder" in facts:
-        raise BadInput(
-            "the world was learned from encoded frames, and an agent imagines from observations",
-            where=where,
-            fix="let it see a step `worldmodel` whose `coordinates` are numbers of an observation",
-        )
-    if facts["trajectories"] != data.digest:
-        raise BadInput(
-            "the world was learned from other trajectories than the step sees",
-            where=where,
-            fix="let `worldmodel` and `agent` see the same step's trajectories",
-        )
-    if not data.environment.endswith(f", {environment.name}"):
-        raise BadInput(
-            f"the world was learned from {data.environment}, and the agent acts in {environment.name}",
-            where=f"steps.{context.step}.params.environment",
-            fix="collect in the agent's environment, with the same `action_repeat`",
-        )
-    if data.terminated.any():
-        raise BadInput(
-            f"{int(data.terminated.sum())} trajectories ended in a state from which nothing follows, and "
-            "a mechanical world knows no ends",
-            where=where,
-            fix="set `world: ensemble`, which learns them",
-        )
-    world.normalise(data)
-    return GivenWorld(world, data)

@@ -36,6 +36,7 @@ __all__ = [
     "parts_of",
     "restored",
     "seen_trajectories",
+    "whitening",
 ]
 
 CHECKPOINT = "phase.safetensors"
@@ -51,6 +52,11 @@ class Parts:
     test: Frames
 
 
+def whitening(known: Trajectories) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and scatter of training observations, `[O]` each."""
+    return known.observations.mean((0, 1)), np.maximum(known.observations.std((0, 1)), 1e-6)
+
+
 def parts_of(data: Trajectories) -> Parts:
     """Return training and test frames; the split depends on the trajectories alone.
 
@@ -64,8 +70,7 @@ def parts_of(data: Trajectories) -> Parts:
             fix="set `data.steps` to a length that every trajectory reaches",
         )
     known, held = data.split(0.2, RandomStreams(int(data.digest[:15], 16)).generator("split"))
-    mean = known.observations.mean((0, 1))
-    scatter = np.maximum(known.observations.std((0, 1)), 1e-6)
+    mean, scatter = whitening(known)
     usual, spread = known.rewards.mean(), max(float(known.rewards.std()), 1e-6)
 
     def frames(part: Trajectories) -> Frames:
