@@ -38,24 +38,22 @@ def drop_network() -> str:
         return f"open: {sys.platform} has no network namespaces"
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(_CLONE_NEWNET) == 0:
-        _raise_loopback()
+        _raise_loopback(libc)
         return "blocked"
     uid, gid = os.getuid(), os.getgid()
     if libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET) != 0:
         return f"open: {os.strerror(ctypes.get_errno())}"
     for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
         Path(f"/proc/self/{name}").write_text(text, encoding="ascii")
-    _raise_loopback()
+    _raise_loopback(libc)
     return "blocked"
 
 
-def _raise_loopback() -> None:
+def _raise_loopback(libc: ctypes.CDLL) -> None:
     """Bring up the loopback of this namespace; where that is denied it stays down."""
-    import fcntl
-
-    request = struct.pack("16sh", b"lo", _IFF_UP | _IFF_RUNNING)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as device, suppress(OSError):
-        fcntl.ioctl(device, _SIOCSIFFLAGS, request)
+    request = struct.pack("16sh22x", b"lo", _IFF_UP | _IFF_RUNNING)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as device:
+        libc.ioctl(device.fileno(), _SIOCSIFFLAGS, request)
 
 
 def volunteer_for_oom() -> None:
