@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from atlas_topoencoder.devices import PLAIN, Device
 from atlas_worldmodel.fields import FieldSizes
 from atlas_worldmodel.observation_chart import coordinates_of
 from atlas_worldmodel.spaces import Box
@@ -166,12 +167,14 @@ def train_baseline(model: PlainNetwork | Recurrent, data: Trajectories, seed: in
         schedule.step()
 
 
-def world(data: Trajectories, seed: int, schedule: Schedule, *, bound: bool = True) -> WorldFit:
+def world(
+    data: Trajectories, seed: int, schedule: Schedule, *, bound: bool = True, device: Device = PLAIN
+) -> WorldFit:
     """Return a world model before training."""
     random = RandomStreams(seed)
     coordinates = coordinates_of([{"cosine": 0, "sine": 1, "velocity": 2}], 3)
     model = fitted_model(coordinates, data, FieldSizes(hidden=200), bound_speed=bound, random=random)
-    return WorldFit(model, data, Objective(WORLD_TERMS.values()), schedule, random)
+    return WorldFit(model, data, Objective(WORLD_TERMS.values()), schedule, random, device)
 
 
 @torch.no_grad()
@@ -247,13 +250,18 @@ def one(name: str, seed: int, transitions: int, share: float) -> dict[str, Any]:
 
 
 def step_times(repeats: int) -> dict[str, list[float]]:
-    """Return seconds of training steps of 64 windows of 50 frames, taken in turn on one thread."""
+    """Return seconds of training steps of 64 windows of 50 frames, taken in turn on one thread.
+
+    The compiled step's first takes minutes, and a C++ compiler.
+    """
     torch.set_num_threads(1)
     data = trajectories(40, 1)
     seen, actions = torch.from_numpy(data.observations), torch.from_numpy(data.action_features())
     gru = Recurrent(seen)
     optimizer = torch.optim.AdamW(gru.parameters(), 1e-3)
-    fit = world(data, 0, Schedule(steps=10_000, batch_size=64, horizon=50))
+    schedule = Schedule(steps=10_000, batch_size=64, horizon=50)
+    fit = world(data, 0, schedule)
+    compiled = world(data, 0, schedule, device=Device(torch.device("cpu"), compiles=True))
 
     def recurrent() -> None:
         loss = gru.loss(gru(seen[:, 0].repeat(2, 1)[:64], actions[:, :50].repeat(2, 1, 1)[:64]),
@@ -263,9 +271,9 @@ def step_times(repeats: int) -> dict[str, list[float]]:
         nn.utils.clip_grad_norm_(gru.parameters(), 1.0)
         optimizer.step()
 
-    found: dict[str, list[float]] = {"gru": [], "world": []}
+    found: dict[str, list[float]] = {"gru": [], "world": [], "compiled": []}
     for number in range(repeats + 3):
-        for name, step in (("gru", recurrent), ("world", fit.advance)):
+        for name, step in (("gru", recurrent), ("world", fit.advance), ("compiled", compiled.advance)):
             begun = time.perf_counter()
             step()
             if number >= 3:
@@ -284,7 +292,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "worldmodel-learning.json")
     options = parser.parse_args()
     times = step_times(max(3, round(200 * options.share)))
-    write([_step_row(times, options.machine)], options.out)
+    write([_step_row(times, name, options.machine) for name in ("world", "compiled")], options.out)
     if options.timing:
         return
     jobs = [
@@ -304,14 +312,14 @@ def main() -> None:
     write(_rows(done, floor, exact, options.machine), options.out)
 
 
-def _step_row(times: dict[str, list[float]], machine: str | None) -> dict[str, Any]:
-    ours, gru = np.array(times["world"]), np.array(times["gru"])
+def _step_row(times: dict[str, list[float]], name: str, machine: str | None) -> dict[str, Any]:
+    ours, gru = np.array(times[name]), np.array(times["gru"])
     ratio = float(np.median(ours) / np.median(gru))
     return result_row(
-        "worldmodel-learning.step_time",
-        f"Training step of 64 windows of 50 frames, eager, times a GRU's of equal parameters "
-        f"({1e3 * np.median(ours):.1f} against {1e3 * np.median(gru):.1f} ms, medians of {len(ours)}, taken "
-        f"in turn; the least times, {ours.min() / gru.min():.2f})",
+        "worldmodel-learning.step_time" + ("" if name == "world" else "_compiled"),
+        f"Training step of 64 windows of 50 frames, {'eager' if name == 'world' else name}, times a GRU's of "
+        f"equal parameters ({1e3 * np.median(ours):.1f} against {1e3 * np.median(gru):.1f} ms, medians of "
+        f"{len(ours)}, taken in turn; the least times, {ours.min() / gru.min():.2f})",
         ratio,
         unit="times",
         target="floor 2, ambition 1",
