@@ -9,8 +9,9 @@ what came out, a file an agent, below results/agent/; `rows` writes the result r
 `table` prints the ablation. After the last round of a pendulum, a planner (cross-entropy method, horizon 20,
 48 plans, 2 refinements) acts with the agent's own world models, and with the simulator's equations, from the
 same starts: what planning at each step would reach. The reward that all but the latter see is learned. The
-variant `mechanical world` of the pendulum is manifests/agent-pendulum-mechanical.yaml: an agent's steps of
-the environment are those that its world is learned from.
+variant `mechanical world` of the pendulum is manifests/agent-pendulum-mechanical.yaml, and `encoded world`
+agent-pendulum-encoded.yaml, run with that seed for one agent: an agent's steps of the environment are those
+that its world, and its encoder, are learned from.
 """
 
 from __future__ import annotations
@@ -18,7 +19,11 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import resource
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -42,6 +47,7 @@ from rows import RESULTS, result_row, versions, write
 
 from atlas.objective import Objective
 from atlas.randomness import RandomStreams
+from atlas.record import open_record
 
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = RESULTS / "agent"
@@ -56,6 +62,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "value alone, no path": {"learning": {"trace": 0.0}},
     "reinforce": {"improvement": "reinforce"},
     "mechanical world": {"world": "mechanical"},
+    "encoded world": {"world": "mechanical"},
 }
 """What each changes of the manifest."""
 
@@ -112,6 +119,9 @@ def _filled(schema: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, An
 
 def measure(name: str, variant: str, seed: int, seconds: float) -> None:
     """Train one agent and keep its returns; it ends early where the seconds are over."""
+    if variant == "encoded world":
+        keep(name, variant, seed, measured_in_encoded_world(seed))
+        return
     torch.set_num_threads(1)
     task = TASKS[name]
     params = parameters(task, variant)
@@ -129,14 +139,43 @@ def measure(name: str, variant: str, seed: int, seconds: float) -> None:
             returns = agent.returns(STARTS, states)
             curve.append({"steps": agent.transitions * repeat, "returns": list(returns)})
             print(name, variant, seed, curve[-1]["steps"], f"{statistics.mean(returns):.1f}", flush=True)
-    found: dict[str, Any] = {"curve": curve, "cpu_s": time.process_time() - begun, "seed": seed}
-    found["versions"] = versions(PACKAGES)
+    found: dict[str, Any] = {"curve": curve, "cpu_s": time.process_time() - begun}
     if name == "pendulum" and variant == "agent":
         found["planner"] = planned_returns(_through(agent), states, seed)
         found["true planner"] = planned_returns(_pendulum, states, seed)
+    keep(name, variant, seed, found)
+
+
+def keep(name: str, variant: str, seed: int, found: Mapping[str, Any]) -> None:
+    """Write what came out of one agent."""
     KEPT.mkdir(parents=True, exist_ok=True)
     path = KEPT / f"{name}-{variant.replace(' ', '-').replace(',', '')}-{seed}.json"
-    path.write_text(json.dumps(found) + "\n", "utf-8")
+    path.write_text(json.dumps({**found, "seed": seed, "versions": versions(PACKAGES)}) + "\n", "utf-8")
+
+
+def measured_in_encoded_world(seed: int) -> dict[str, Any]:
+    """Run the manifest of encoded worlds for one agent and return its returns, and its world's errors."""
+    manifest = ROOT / "manifests" / "agent-pendulum-encoded.yaml"
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-c", "from atlas.cli import main; main()", "run", str(manifest)]
+        given = ["--set", f"seed={seed}", "--set", "steps.agent.params.repetitions=1"]
+        before = _cpu_of_children()
+        subprocess.run([*command, *given], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+        (run,) = (path.parent for path in Path(folder).glob("runs/*/report.html"))
+        view = open_record(run)
+        rounds: dict[tuple[int, int], list[float]] = {}
+        for row in view.tables("agent")["returns"]:
+            rounds.setdefault((row["round"], row["environment_steps"]), []).append(row["return"])
+        return {
+            "curve": [{"steps": steps, "returns": returns} for (_, steps), returns in rounds.items()],
+            "cpu_s": _cpu_of_children() - before,
+            "encoded": [dict(row) for row in view.tables("world")["encoded"]],
+        }
+
+
+def _cpu_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def learned(environment: Environment, seed: int) -> GivenWorld:
@@ -288,31 +327,35 @@ def rows() -> list[dict[str, Any]]:
         )
         made.append({**row, "versions": agents[0]["versions"]})
         if name == "pendulum":
-            made += mechanical_row(task, value)
+            made += given_world_row(task, "mechanical world", "a mechanical world", value, within=True)
+            through = "a mechanical world in the ball of an encoder"
+            made += given_world_row(task, "encoded world", through, value, within=False)
     return made
 
 
-def mechanical_row(task: Task, baseline: float) -> list[dict[str, Any]]:
-    """Return the row of agents that imagine through a mechanical world, where there are any."""
-    agents = kept("pendulum", "mechanical world")
+def given_world_row(
+    task: Task, variant: str, told: str, baseline: float, *, within: bool
+) -> list[dict[str, Any]]:
+    """Return the row of agents that imagine through a world that they were given, where there are any."""
+    agents = kept("pendulum", variant)
     if not agents:
         return []
-    means = last_means("pendulum", "mechanical world")
+    means = last_means("pendulum", variant)
     value = statistics.mean(means)
     steps = max(found["curve"][-1]["steps"] for found in agents)
     seconds = statistics.mean(found["cpu_s"] for found in agents)
     row = result_row(
-        "agent.pendulum-mechanical",
-        f"the same of agents that imagine through a mechanical world, learned anew for each from {steps} "
+        f"agent.pendulum-{variant.split()[0]}",
+        f"the same of agents that imagine through {told}, learned anew for each from {steps} "
         f"blind steps; {seconds:.0f} s of CPU an agent, its world's among them; sd over agents",
         value,
         unit="return",
-        target=f">= {task.floor:g}, ambition {task.ambition:g}",
-        met=value >= task.floor and steps <= task.steps,
+        target=f">= {task.floor:g}, ambition {task.ambition:g}" if within else "none; a comparison",
+        met=value >= task.floor and steps <= task.steps if within else None,
         sd=statistics.stdev(means) if len(means) > 1 else None,
         n=len(means),
         baseline=baseline,
-        baseline_version="agents that imagine through their own ensembles, the row above, measured earlier",
+        baseline_version="agents that imagine through their own ensembles, the first row",
         packages=PACKAGES,
         machine="x86_64, 1 thread an agent, Linux",
     )
