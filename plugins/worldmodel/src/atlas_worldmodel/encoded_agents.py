@@ -15,7 +15,7 @@ from atlas_topoencoder.model import TopoEncoder
 from attrs import define, evolve, field
 
 from atlas_worldmodel.encoded_trajectories import SeenEncoder, latent_trajectories
-from atlas_worldmodel.environments import Environment, Outcome
+from atlas_worldmodel.environments import AroundEnvironment, Outcome
 from atlas_worldmodel.imagination import WorldStep
 from atlas_worldmodel.mechanical_world import MechanicalWorld, Moment
 from atlas_worldmodel.model import WorldModel
@@ -74,34 +74,27 @@ class EncodedSight:
 
 
 @define(eq=False)
-class EncodedEnvironment:
-    """An environment seen through an encoder, wherever an `Environment` is asked for.
+class EncodedEnvironment(AroundEnvironment):
+    """An environment seen through an encoder.
 
     Attributes:
-        inner: The environment itself, whose name, actions and limit of time are kept.
         sight: Of its frames.
     """
 
-    inner: Environment
     sight: EncodedSight
-    name: str = field(init=False)
-    source: str = field(init=False)
-    action_space: ActionSpace = field(init=False)
-    observation_size: int = field(init=False)
-    time_limit: int = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        """Take over what the environment says of itself."""
-        self.name, self.source, self.time_limit = self.inner.name, self.inner.source, self.inner.time_limit
-        self.action_space, self.observation_size = self.inner.action_space, self.sight.size
+        """Take over what the environment says of itself, but for what is seen of it."""
+        super().__attrs_post_init__()
+        self.observation_size = self.sight.size
 
     def reset(self, seed: int, state: Sequence[float] | None = None) -> np.ndarray:
         """Begin anew and return what is seen; see `Environment.reset`."""
-        return self.sight.see(self.inner.reset(seed, state), first=True)
+        return self.sight.see(super().reset(seed, state), first=True)
 
     def step(self, action: np.ndarray) -> Outcome:
         """Act and see; see `Environment.step`."""
-        outcome = self.inner.step(action)
+        outcome = super().step(action)
         self.sight.did(action)
         return evolve(outcome, observation=self.sight.see(outcome.observation, first=False))
 

@@ -18,7 +18,7 @@ from attrs import define, field, frozen
 from atlas.errors import BadInput, InstrumentFailed
 from atlas_worldmodel.spaces import ActionSpace, Box, Discrete
 
-__all__ = ["Environment", "Outcome", "open_environment"]
+__all__ = ["AroundEnvironment", "Environment", "Outcome", "open_environment"]
 
 
 @frozen(eq=False)
@@ -248,12 +248,15 @@ class _Suite:
         )
 
 
-@define
-class _Repeating:
-    """Keeps each action for some steps and adds up their rewards."""
+@define(eq=False)
+class AroundEnvironment:
+    """An environment that appears as another but for what a subclass changes.
 
-    _inner: Environment
-    _times: int
+    Attributes:
+        inner: The other.
+    """
+
+    inner: Environment
     name: str = field(init=False)
     source: str = field(init=False)
     action_space: ActionSpace = field(init=False)
@@ -261,19 +264,35 @@ class _Repeating:
     time_limit: int = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        inner = self._inner
-        self.name = f"{inner.name}, each action for {self._times} steps"
-        self.source, self.action_space = inner.source, inner.action_space
-        self.observation_size = inner.observation_size
-        self.time_limit = -(-inner.time_limit // self._times)
+        """Take over what the other says of itself."""
+        inner = self.inner
+        self.name, self.source, self.action_space = inner.name, inner.source, inner.action_space
+        self.observation_size, self.time_limit = inner.observation_size, inner.time_limit
 
     def reset(self, seed: int, state: Sequence[float] | None = None) -> np.ndarray:
-        return self._inner.reset(seed, state)
+        """Begin anew; see `Environment.reset`."""
+        return self.inner.reset(seed, state)
+
+    def step(self, action: np.ndarray) -> Outcome:
+        """Act; see `Environment.step`."""
+        return self.inner.step(action)
+
+
+@define(eq=False)
+class _Repeating(AroundEnvironment):
+    """Keeps each action for some steps and adds up their rewards."""
+
+    _times: int
+
+    def __attrs_post_init__(self) -> None:
+        super().__attrs_post_init__()
+        self.name = f"{self.inner.name}, each action for {self._times} steps"
+        self.time_limit = -(-self.inner.time_limit // self._times)
 
     def step(self, action: np.ndarray) -> Outcome:
         total = 0.0
         for _ in range(self._times):
-            outcome = self._inner.step(action)
+            outcome = self.inner.step(action)
             total += outcome.reward
             if outcome.terminated or outcome.truncated:
                 break
