@@ -83,6 +83,32 @@ def started_by_another(process: int) -> bool:
     return b"spawn_main" in Path(f"/proc/{process}/cmdline").read_bytes()
 
 
+ALONE = """\
+import sys
+from atlas_topoencoder.devices import open_device
+from atlas_topoencoder.joint_processes import joint_processes
+
+
+def leave():
+    sys.exit(3)
+
+
+if __name__ == "__main__":
+    with joint_processes(2, leave):
+        open_device("cpu", "float32")
+"""
+
+
+@pytest.mark.slow
+def test_where_a_process_ends_before_the_first_meeting_the_step_does_not_wait_for_it(tmp_path: Path) -> None:
+    (tmp_path / "alone.py").write_text(ALONE)
+    done = subprocess.run(
+        [sys.executable, "alone.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert "process 2 of 2 ended with status 3" in done.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are found in /proc")
 def test_where_a_process_dies_the_step_says_so_and_the_run_can_be_resumed(tmp_path: Path) -> None:

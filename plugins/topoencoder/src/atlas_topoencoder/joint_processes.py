@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -22,6 +23,10 @@ __all__ = ["joint_processes"]
 
 _DEATH_OF_PARENT = 1
 """Of Linux's prctl: the signal that a process gets when its parent ends."""
+_GRACE = 5.0
+"""Seconds in which a training itself may notice that it lost a process."""
+_FAREWELL = 60.0
+"""Seconds in which the others may end when all is done."""
 
 
 @contextmanager
@@ -32,6 +37,9 @@ def joint_processes(count: int, work: Callable[..., None], *arguments: Any) -> I
         count: Of processes, this one among them; with 1 nothing is started.
         work: A function of a module; it and its arguments are pickled.
         arguments: Its own.
+
+    Where one of the others ends before its time and this one waits for it in code that cannot be interrupted,
+    as a rendezvous does, this process ends too, with the message on its error output.
 
     Raises:
         InstrumentFailed: One of the others ended before its time.
@@ -49,18 +57,23 @@ def joint_processes(count: int, work: Callable[..., None], *arguments: Any) -> I
         for rank in range(1, count)
     ]
     os.environ.update(place | {"RANK": "0", "LOCAL_RANK": "0"})
+    done = threading.Event()
     try:
         for process in others:
             process.start()
+        threading.Thread(target=_watch, args=(others, count, done), daemon=True).start()
         try:
             yield
         except RuntimeError as error:  # of torch.distributed, when it loses a peer
-            raise _lost(others, count) or error from error
+            if lost := _lost(others, count):
+                raise lost from error
+            raise
         for process in others:
-            process.join()
+            process.join(_FAREWELL)
         if lost := _lost(others, count):
             raise lost
     finally:
+        done.set()
         for process in others:
             if process.is_alive():
                 process.kill()
@@ -84,6 +97,18 @@ def _lost(others: list[Any], count: int) -> InstrumentFailed | None:
                 "fewer may do, and `atlas resume` goes on from the last kept state",
             )
     return None
+
+
+def _watch(others: list[Any], count: int, done: threading.Event) -> None:
+    """End this process where another ended badly and the training does not notice."""
+    while not done.wait(1.0):
+        lost = _lost(others, count)
+        if lost is None or done.wait(_GRACE):
+            continue
+        print(lost, file=sys.stderr, flush=True)
+        for process in others:
+            process.kill()
+        os._exit(1)
 
 
 def _other(
