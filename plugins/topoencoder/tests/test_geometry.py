@@ -107,6 +107,32 @@ def test_coincident_points_have_distance_0_and_finite_gradients() -> None:
     assert grad.isfinite().all()
 
 
+@pytest.mark.parametrize("max_radius", [None, 2.0])
+def test_what_the_exponential_leaves_of_the_ball_and_its_gradient_keep_their_digits(
+    max_radius: float | None,
+) -> None:
+    """Half distances to 12, where `1 - tanh^2` is 0 in float32; under a cap of 1 as far beyond it."""
+    direction = torch.nn.functional.normalize(ball(1.0, 31, count=7, dimensions=3), dim=1)
+    v = direction * torch.tensor([[0.0], [1e-3], [1.0], [3.0], [6.0], [9.0], [12.0]], dtype=torch.float64)
+    exact, single = v.clone().requires_grad_(), v.float().requires_grad_()
+    for at in (exact, single):
+        points.exp0(at, max_radius).complement.sum().backward()
+    reached = v.norm(dim=1) if max_radius is None else v.norm(dim=1).tanh()
+    assert torch.allclose(points.exp0(exact, max_radius).complement[:, 0], reached.cosh() ** -2, rtol=1e-13)
+    assert relative(points.exp0(single, max_radius).complement, reached.cosh()[:, None] ** -2) < 1e-5
+    assert relative(single.grad[1:], exact.grad[1:]) < 1e-5
+
+
+def test_a_squared_distance_is_curved_as_the_metric_where_points_coincide() -> None:
+    x = ball(2.0, 32, count=1, dimensions=3)[0]
+    found = torch.autograd.functional.hessian(lambda y: geometry.sq_distance(x, y), x.clone())
+    assert torch.allclose(found, 2 * geometry.conformal_factor(x).square() * torch.eye(3).double(), rtol=1e-9)
+    apart = torch.logspace(-9, 1, 80, dtype=torch.float64)[:, None]
+    there = geometry.expmap0(apart / 2)
+    squares = geometry.sq_distance(torch.zeros_like(there), there)
+    assert torch.allclose(squares, apart[:, 0].square(), rtol=1e-10)
+
+
 def test_second_derivatives_of_the_logarithm_agree_with_differences() -> None:
     x, y = ball(1.0, 9, count=4, dimensions=3), ball(1.5, 10, count=4, dimensions=3)
     inputs = (x.requires_grad_(), y.requires_grad_())

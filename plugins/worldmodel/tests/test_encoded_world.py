@@ -186,6 +186,16 @@ def test_where_friction_is_great_and_nothing_acts_points_follow_the_stream_whate
 
 
 @torch.no_grad()
+def test_what_is_observed_of_a_state_in_a_medium_is_what_it_began_with():
+    world, data = in_a_medium(friction=0.7)
+    seen = torch.from_numpy(data.observations[:, 0]).double()
+    state = world.double().begin(seen)
+    acting = world.act(state.z)
+    assert acting.field is not None and float(acting.field.abs().max()) > 0.01
+    torch.testing.assert_close(world.observe(state, acting), seen, rtol=1e-9, atol=1e-9)
+
+
+@torch.no_grad()
 def test_work_of_actions_and_heat_of_the_medium_are_all_the_energy_that_comes_in_without_a_potential():
     world, data = in_a_medium(friction=0.7)
     turn = torch.tensor([[0.0, 0.3], [-0.3, 0.0]])

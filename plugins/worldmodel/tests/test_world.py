@@ -173,7 +173,20 @@ def test_what_is_observed_of_a_state_is_what_it_began_with_whatever_it_weighs(he
     seen = torch.randn(30, 4, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     with torch.no_grad():
         state = heavy.begin(seen)
-        torch.testing.assert_close(heavy.observe(state, heavy.act(state.z).pull), seen, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(heavy.observe(state, heavy.act(state.z)), seen, rtol=1e-9, atol=1e-9)
+
+
+def test_without_friction_and_bound_nothing_is_heat_whatever_a_flight_misses(heavy):
+    heavy.fields.rubbing.data.zero_()
+    draws = torch.Generator().manual_seed(4)
+    seen, actions = (
+        torch.randn(size, generator=draws, dtype=torch.float64) for size in ((30, 4), (30, 5, 1))
+    )
+    with torch.no_grad():
+        path = heavy(seen, actions)
+    missed = path.energies[:, 1:] - path.energies[:, :1] - path.work
+    assert float(path.heat.abs().max()) < 1e-12 * float(path.energies.abs().max())
+    assert float(missed.abs().max()) > 1e-4
 
 
 def test_an_observation_comes_back_from_its_state(plane):

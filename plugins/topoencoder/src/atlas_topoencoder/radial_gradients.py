@@ -24,13 +24,14 @@ def squared_norm(v: torch.Tensor, dim: int = -1) -> torch.Tensor:
 
 
 class Complement(torch.autograd.Function):
-    """`1 - |z|^2`, the square summed in float64, so that float32 keeps its digits near the boundary."""
+    """`1 - |z|^2`, squared and summed in float64, so that float32 keeps its digits near the boundary."""
 
     @staticmethod
     def forward(ctx: Any, z: torch.Tensor) -> torch.Tensor:
         """Return the complement, `[..., 1]`."""
         ctx.save_for_backward(z)
-        return (1 - (z * z).sum(-1, keepdim=True, dtype=torch.float64)).to(z.dtype)
+        norm = torch.linalg.vector_norm(z, dim=-1, keepdim=True, dtype=torch.float64)
+        return (1 - norm * norm).to(z.dtype)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
@@ -42,8 +43,13 @@ class Complement(torch.autograd.Function):
 
 def _exp0(v: torch.Tensor, cap: float | None) -> Pair:
     norm = squared_norm(v).sqrt()
-    length = (norm if cap is None else (norm / cap).tanh() * cap).tanh()
-    return length / norm * v, 1 - length * length
+    reached = norm if cap is None else (norm / cap).tanh() * cap
+    return reached.tanh() / norm * v, _sech_squared(reached)
+
+
+def _sech_squared(x: torch.Tensor) -> torch.Tensor:
+    """Return `1 - tanh(x)^2` with all its digits."""
+    return x.cosh().pow(-2)
 
 
 class Exp0(torch.autograd.Function):
@@ -56,10 +62,9 @@ class Exp0(torch.autograd.Function):
         norm = sq.sqrt()
         reached, stretch = norm, None
         if cap is not None:
-            squashed = (norm / cap).tanh()
-            reached, stretch = squashed * cap, 1 - squashed * squashed
-        length = reached.tanh()
-        ratio, complement = length / norm, 1 - length * length
+            scaled = norm / cap
+            reached, stretch = scaled.tanh() * cap, _sech_squared(scaled)
+        ratio, complement = reached.tanh() / norm, _sech_squared(reached)
         ctx.cap = cap
         if ctx.needs_input_grad[0]:
             change = complement if stretch is None else complement * stretch

@@ -94,6 +94,10 @@ class EncodedWorld(WorldModel):
         measured = self.chart.state(observation)
         return _kicked(measured, self.act(measured.z))
 
+    def observe(self, state: State, acting: Acting) -> torch.Tensor:
+        """Return what is observed of a state with what acts there, `[B, O]`: the inverse of `begin`."""
+        return self.chart.observation(_unkicked(state, acting))
+
     def forward(self, observation: torch.Tensor, actions: torch.Tensor) -> Path:
         """Return the path from `[B, O]` along actions `[B, H, A]`."""
         return self.roll(self.act, self.begin(observation), actions)
@@ -101,7 +105,8 @@ class EncodedWorld(WorldModel):
     def roll(self, forces: Forces, state: State, actions: torch.Tensor) -> Path:
         """Return the path from a state under forces, which need not be the model's own, in its medium."""
         now, kept = forces(state.z), torch.exp(-self.fields.friction)
-        passed, measured, works, heats = [(*state, now.pull, now.potential)], [], [], []
+        passed, works, heats = [(*state, now.pull, now.potential)], [], []
+        arriving, flights, seen = [_unkicked(state, now).w], [], []
         for action in actions.unbind(1):
             stream, push = self.stream(state.z), pushed(now, action)
             carried = stream + kept * (state.w - stream)
@@ -109,18 +114,20 @@ class EncodedWorld(WorldModel):
             heats.append((carried.square() - state.w.square()).sum(-1) / 2)
             # a constant force does work along the mean of the velocities; a turn does none
             works.append((push * (carried + kick / 2)).sum(-1))
-            flown = self.chart.flown(_turned(State(state.z, carried + kick), now))
-            measured.append(self.chart.observation(flown))
+            flights.append(_turned(State(state.z, carried + kick), now))
+            flown = self.chart.flown(flights[-1])
+            seen.append(self.chart.observation(flown))
+            arriving.append(flown.w)
             now = forces(flown.z)
             state = _kicked(flown, now)
             passed.append((*state, now.pull, now.potential))
         z, w, pull, potential = (torch.stack(part, 1) for part in zip(*passed, strict=True))
-        states = State(z, w)
+        states, moving = State(z, w), State(*(torch.stack(part, 1) for part in zip(*flights, strict=True)))
         return Path(
             State(z[:, 1:], w[:, 1:]),
             pull[:, 1:],
-            torch.stack(measured, 1),
-            self.reward(states, pull, actions),
+            torch.stack(seen, 1),
+            self.reward(moving, torch.stack(arriving[:-1], 1), actions),
             states.kinetic_energy + potential,
             torch.stack(works, 1).cumsum(1),
             torch.stack(heats, 1).cumsum(1),
@@ -142,3 +149,9 @@ def _kicked(flown: State, acting: Acting) -> State:
     """Return the states where the forces at their places have done their half of a frame."""
     state = _turned(flown, acting)
     return State(state.z, state.w + acting.pull / 2)
+
+
+def _unkicked(state: State, acting: Acting) -> State:
+    """Return the states before that half: the inverse of `_kicked`."""
+    before = State(state.z, state.w - acting.pull / 2)
+    return before if acting.field is None else rotate(before, -acting.field, 0.5)

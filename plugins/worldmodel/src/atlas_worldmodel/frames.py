@@ -13,7 +13,7 @@ import torch
 from atlas_worldmodel.observation_chart import ObservationChart
 from atlas_worldmodel.splitting import State, rotate
 
-__all__ = ["Acting", "Constants", "arrived", "departed", "pushed"]
+__all__ = ["Acting", "Constants", "Departed", "arrived", "departed", "pushed"]
 
 
 class Acting(NamedTuple):
@@ -51,6 +51,18 @@ class Constants(NamedTuple):
     mass: torch.Tensor | None
 
 
+class Departed(NamedTuple):
+    """What became of states before the forces at their frame's end.
+
+    Attributes:
+        state: Points and velocities, `[..., D]`.
+        launched: Velocities with which the flights began, likewise.
+    """
+
+    state: State
+    launched: torch.Tensor
+
+
 def pushed(acting: Acting, action: torch.Tensor) -> torch.Tensor:
     """Return the force of actions `[..., A]`, `[..., D]`: that of the place where their frame begins."""
     return (acting.drive * action.unsqueeze(-2)).sum(-1)
@@ -58,7 +70,7 @@ def pushed(acting: Acting, action: torch.Tensor) -> torch.Tensor:
 
 def departed(
     chart: ObservationChart, state: State, acting: Acting, push: torch.Tensor, constants: Constants
-) -> State:
+) -> Departed:
     """Return the states `[..., D]` after kick, rotation, bound, flight and friction."""
     state = State(state.z, state.w + acting.pull / 2 + constants.lead * push)
     if acting.field is not None:
@@ -66,8 +78,9 @@ def departed(
     w, limit = state.w, constants.limit
     if limit is not None:
         w = w.clamp(-limit, limit)
-    state = chart.flown(State(state.z, w * constants.flying), constants.mass)
-    return State(state.z, state.w * constants.slowed)
+    launched = w * constants.flying
+    state = chart.flown(State(state.z, launched), constants.mass)
+    return Departed(State(state.z, state.w * constants.slowed), launched)
 
 
 def arrived(state: State, acting: Acting, push: torch.Tensor, constants: Constants) -> State:

@@ -16,7 +16,7 @@ from torch import nn
 
 from atlas.randomness import RandomStreams
 from atlas_worldmodel.fields import Fields, FieldSizes, Heads, ScalarHead, linear_field
-from atlas_worldmodel.frames import Acting, Constants, arrived, departed, pushed
+from atlas_worldmodel.frames import Acting, Constants, Departed, arrived, departed, pushed
 from atlas_worldmodel.head_tape import HeadTape, packed, unpacked
 from atlas_worldmodel.observation_chart import ObservationChart, normal_coordinates
 from atlas_worldmodel.splitting import State
@@ -39,7 +39,8 @@ class Path(NamedTuple):
         rewards: `[B, H]`.
         energies: Kinetic and potential, the first state's before them, `[B, H + 1]`.
         work: Of the action since the beginning, `[B, H]`.
-        heat: Taken by friction and by the bound on velocities since the beginning, `[B, H]`; negative.
+        heat: Given by friction and by the bound on velocities since the beginning, `[B, H]`; negative, but
+            where friction is against a medium that moves.
     """
 
     states: State
@@ -153,9 +154,9 @@ class WorldModel(nn.Module):
         measured = self.chart.state(observation)
         return self._state(measured, self.act(measured.z).pull)
 
-    def observe(self, state: State, pull: torch.Tensor) -> torch.Tensor:
-        """Return what is observed of a state with the pull there, `[B, O]`."""
-        return self.chart.observation(State(state.z, self._measured(state, pull)))
+    def observe(self, state: State, acting: Acting) -> torch.Tensor:
+        """Return what is observed of a state with what acts there, `[B, O]`: the inverse of `begin`."""
+        return self.chart.observation(State(state.z, self._measured(state, acting.pull)))
 
     def forward(self, observation: torch.Tensor, actions: torch.Tensor) -> Path:
         """Return the path from `[B, O]` along actions `[B, H, A]`.
@@ -179,9 +180,9 @@ class WorldModel(nn.Module):
             passed = [state]
             for action in actions.unbind(1):
                 push = pushed(now, action)
-                state = departed(self.chart, state, now, push, constants)
-                now = forces(state.z)
-                state = arrived(state, now, push, constants)
+                flown = departed(self.chart, state, now, push, constants).state
+                now = forces(flown.z)
+                state = arrived(flown, now, push, constants)
                 passed.append(state)
             states = torch.cat([torch.stack(part, 1) for part in zip(*passed, strict=True)], -1)
             rows = packed(Heads(*(torch.stack(part, 1) for part in zip(*said, strict=True))))
@@ -220,7 +221,7 @@ class WorldModel(nn.Module):
         state = State(left[..., :size], left[..., size:])
         now = acting(state.z, said_left, before)
         push = pushed(now, actions)
-        flown = departed(self.chart, state, now, push, constants)
+        flown = departed(self.chart, state, now, push, constants).state
         end = arrived(flown, acting(flown.z, said[:, after], after), push, constants)
         measured = self.chart.state(observation)
         first = self._state(measured, acting(measured.z, said[:, 0], 0).pull)
@@ -232,8 +233,8 @@ class WorldModel(nn.Module):
         state = State(states.z[:, before], states.w[:, before])
         now = acting(state.z, rows[:, before], before)
         push = pushed(now, actions)
-        flown = departed(self.chart, state, now, push, constants)
-        return self._path(states, flown.w, acting(states.z, rows, slice(None)), push, actions)
+        flights = departed(self.chart, state, now, push, constants)
+        return self._path(states, flights, acting(states.z, rows, slice(None)), push, actions)
 
     def roll(self, forces: Forces, state: State, actions: torch.Tensor) -> Path:
         """Return the path from a state under forces, which need not be the model's own.
@@ -244,23 +245,24 @@ class WorldModel(nn.Module):
         kept, pushes, flights = [(*state, now.pull, now.potential)], [], []
         for action in actions.unbind(1):
             pushes.append(pushed(now, action))
-            state = departed(self.chart, state, now, pushes[-1], constants)
-            flights.append(state.w)
-            now = forces(state.z)
-            state = arrived(state, now, pushes[-1], constants)
+            flown, launched = departed(self.chart, state, now, pushes[-1], constants)
+            flights.append((*flown, launched))
+            now = forces(flown.z)
+            state = arrived(flown, now, pushes[-1], constants)
             kept.append((*state, now.pull, now.potential))
         z, w, pull, potential = (torch.stack(part, 1) for part in zip(*kept, strict=True))
-        acting = Acting(pull, now.drive, None, potential)
-        return self._path(State(z, w), torch.stack(flights, 1), acting, torch.stack(pushes, 1), actions)
+        there, slowed, launched = (torch.stack(part, 1) for part in zip(*flights, strict=True))
+        flown, acting = Departed(State(there, slowed), launched), Acting(pull, now.drive, None, potential)
+        return self._path(State(z, w), flown, acting, torch.stack(pushes, 1), actions)
 
     def _path(
-        self, states: State, flown: torch.Tensor, acting: Acting, push: torch.Tensor, actions: torch.Tensor
+        self, states: State, flights: Departed, acting: Acting, push: torch.Tensor, actions: torch.Tensor
     ) -> Path:
         """Return the path of states.
 
         Args:
             states: `[B, H + 1, D]`.
-            flown: Velocities after each flight, `[B, H, D]`.
+            flights: Between them, `[B, H, D]`.
             acting: Pull and potential at the states.
             push: Force of each action, `[B, H, D]`.
             actions: `[B, H, A]`.
@@ -270,12 +272,15 @@ class WorldModel(nn.Module):
         kicks = [near / 2 + share for near, share in zip((pull[:, :-1], pull[:, 1:]), shares, strict=True)]
         # a constant force does work along the mean of the velocities; a rotation does none
         work = (shares[0] * (before + kicks[0] / 2) + shares[1] * (after - kicks[1] / 2)).sum(-1)
-        heat = (flown.square() - (before + kicks[0]).square()).sum(-1) / 2
+        # a rotation keeps a velocity's length; a flight with masses does so only nearly, and is not counted
+        flown = flights.state.w.square() * (1 - self._constants().slowed ** -2)
+        heat = (flights.launched.square() - (before + kicks[0]).square() + flown).sum(-1) / 2
+        measured, moving = self._measured(states, pull)[:, :-1], self._plain(before)
         return Path(
             State(states.z[:, 1:], after),
             pull[:, 1:],
-            self.observe(states, pull)[:, 1:],
-            self.reward(states, pull, actions),
+            self.observe(states, acting)[:, 1:],
+            self.reward(State(states.z[:, :-1], moving), measured, actions),
             states.kinetic_energy + acting.potential,
             work.cumsum(1),
             heat.cumsum(1),
@@ -294,21 +299,21 @@ class WorldModel(nn.Module):
         energy: torch.Tensor = state.kinetic_energy + self.fields.potential(self.chart, u)
         return energy
 
-    def reward(self, states: State, pull: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+    def reward(self, moving: State, measured: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
         """Return `rho_r dt + <R, dz>` of each action: rho_r even in the measured velocity, R a one-form.
 
         Args:
-            states: `[B, H + 1, D]`.
-            pull: There.
+            moving: Where frames begin, and the velocities at which they lead on, `[B, H, D]`.
+            measured: Velocities that are measured there, `[B, H, D]`.
             actions: `[B, H, A]`.
         """
-        u, moving = normal_coordinates(State(states.z, self._plain(states.w)))
-        x, _ = self.chart.features(u[:, :-1])
-        speed = (self._measured(states, pull) / self.velocity_scale)[:, :-1]
+        u, ahead = normal_coordinates(moving)
+        x, _ = self.chart.features(u)
+        speed = measured / self.velocity_scale
         size = range(speed.shape[-1])
         pairs = torch.stack([speed[..., i] * speed[..., j] for i in size for j in size if j <= i], -1)
         density = self.reward_density(torch.cat((x, pairs, actions), -1))
         # the velocity and not the difference of places, which jumps where an angle closes
-        along = (self.reward_form(x) * moving[:, :-1]).sum(-1)
+        along = (self.reward_form(x) * ahead).sum(-1)
         reward: torch.Tensor = self.reward_mean + self.reward_scale * (density + along)
         return reward

@@ -9,6 +9,7 @@ import torch
 from atlas_topoencoder.devices import PLAIN, Device, moved
 from atlas_topoencoder.graphed_step import GraphedStep, set_rate
 from attrs import frozen
+from torch import nn
 
 from atlas.errors import BadInput, InstrumentFailed
 from atlas.objective import Objective, ObjectiveValue
@@ -167,7 +168,8 @@ class WorldFit:
         flat = self.seen.flatten(0, 1)
         step = self.seen.diff(dim=1).flatten(0, 1)
         self.scale = step.std(0).clamp_min(1e-3 * flat.std(0)).clamp_min(1e-6)
-        few = [p for p in model.parameters() if p.numel() <= model.chart.dimension]
+        layers = {id(p) for part in model.modules() if isinstance(part, nn.Linear) for p in part.parameters()}
+        few = [p for p in model.parameters() if p.numel() <= model.chart.dimension and id(p) not in layers]
         few += [model.chart.rate]
         few = list({id(p): p for p in few}.values())
         chosen = {id(p) for p in few}
