@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from atlas_topoencoder.geometry import distance, expmap0, mobius_add
+from atlas_topoencoder.geometry import distance, expmap0, mobius_add, project
 from atlas_worldmodel.encoded_measurement import encoded_errors
 from atlas_worldmodel.encoded_trajectories import (
     ball_chart,
@@ -105,7 +105,7 @@ class PlainWorld(WorldModel):
             step = self.velocity_scale * self.network(
                 torch.cat((u, state.w / self.velocity_scale, action), -1)
             )
-            state = arrival(state.z, mobius_add(state.z, expmap0(step / 2)))
+            state = arrival(state.z, project(mobius_add(state.z, expmap0(step / 2)), 6.0))
             passed.append(state)
             seen.append(self.chart.observation(state))
         z, w = (torch.stack(part, 1) for part in zip(*passed, strict=True))

@@ -186,6 +186,16 @@ def test_where_friction_is_great_and_nothing_acts_points_follow_the_stream_whate
 
 
 @torch.no_grad()
+def test_points_that_a_medium_carries_out_of_what_float32_bears_stay_at_radius_6():
+    world, data = in_a_medium(friction=50.0)
+    world.medium.last.bias.data.fill_(40.0)
+    path = world(torch.from_numpy(data.observations[:, 0]), torch.zeros(len(data.observations), 30, 4))
+    assert path.states.z.isfinite().all() and path.rewards.isfinite().all()
+    radius = distance(path.states.z[:, -1], torch.zeros_like(path.states.z[:, -1]))
+    torch.testing.assert_close(radius, torch.full_like(radius, 6.0), atol=1e-3, rtol=0)
+
+
+@torch.no_grad()
 def test_what_is_observed_of_a_state_in_a_medium_is_what_it_began_with():
     world, data = in_a_medium(friction=0.7)
     seen = torch.from_numpy(data.observations[:, 0]).double()

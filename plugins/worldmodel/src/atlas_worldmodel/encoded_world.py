@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 
 import torch
+from atlas_topoencoder.geometry import project
 from torch import nn
 from torch.nn import functional
 
@@ -116,6 +117,7 @@ class EncodedWorld(WorldModel):
             works.append((push * (carried + kick / 2)).sum(-1))
             flights.append(_turned(State(state.z, carried + kick), now))
             flown = self.chart.flown(flights[-1])
+            flown = State(project(flown.z, _EDGE), flown.w)
             seen.append(self.chart.observation(flown))
             arriving.append(flown.w)
             now = forces(flown.z)
@@ -136,6 +138,9 @@ class EncodedWorld(WorldModel):
 
 _FRICTION = 3.0
 """Against the medium when training begins, a frame: near the first order, and able to leave it."""
+
+_EDGE = 6.0
+"""Hyperbolic radius onto which points are put back that leave it: what float32 bears."""
 
 _SMALL = 0.1
 """Of the last weights, so that the medium begins nearly at rest."""
