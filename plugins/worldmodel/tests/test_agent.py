@@ -201,7 +201,9 @@ def test_the_page_says_what_is_so(done: Atlas, tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     for snippet in re.findall(r"<!-- python: \w+ -->\n```python\n(.*?)```", page, re.S):
         exec(snippet, {})
-    for example in re.findall(r"<!-- (?:collect|mechanical|encoded agents) -->\n```yaml\n(.*?)```", page, re.S):
+    for example in re.findall(
+        r"<!-- (?:collect|mechanical|encoded agents) -->\n```yaml\n(.*?)```", page, re.S
+    ):
         done.write("example.yaml", example)
         assert done("plan", "example.yaml").code == 0
 

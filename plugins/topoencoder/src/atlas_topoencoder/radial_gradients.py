@@ -30,7 +30,7 @@ class Complement(torch.autograd.Function):
     def forward(ctx: Any, z: torch.Tensor) -> torch.Tensor:
         """Return the complement, `[..., 1]`."""
         ctx.save_for_backward(z)
-        norm = torch.linalg.vector_norm(z, dim=-1, keepdim=True, dtype=torch.float64)
+        norm: torch.Tensor = torch.linalg.vector_norm(z, dim=-1, keepdim=True, dtype=torch.float64)
         return (1 - norm * norm).to(z.dtype)
 
     @staticmethod

@@ -252,8 +252,9 @@ class WorldModel(nn.Module):
             kept.append((*state, now.pull, now.potential))
         z, w, pull, potential = (torch.stack(part, 1) for part in zip(*kept, strict=True))
         there, slowed, launched = (torch.stack(part, 1) for part in zip(*flights, strict=True))
-        flown, acting = Departed(State(there, slowed), launched), Acting(pull, now.drive, None, potential)
-        return self._path(State(z, w), flown, acting, torch.stack(pushes, 1), actions)
+        departures = Departed(State(there, slowed), launched)
+        acting = Acting(pull, now.drive, None, potential)
+        return self._path(State(z, w), departures, acting, torch.stack(pushes, 1), actions)
 
     def _path(
         self, states: State, flights: Departed, acting: Acting, push: torch.Tensor, actions: torch.Tensor
