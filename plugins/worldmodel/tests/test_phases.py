@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -177,6 +179,16 @@ def manifest(
 ) -> str:
     params = f"{{steps: 3, horizon: {horizon}, jumps: true, world_loss: {{{more}}}}}"
     return MANIFEST.replace("SEEN", seen).replace("PARAMS", params).replace("JUMP", str(jump))
+
+
+def test_one_held_out_trajectory_gives_values_without_errors(atlas) -> None:
+    text = manifest().replace("transitions: 400", "transitions: 200")
+    first = text[: text.index("  - {id: two")]
+    outcome = atlas("run", str(atlas.write("m.yaml", first)))
+    assert outcome.code == 0, outcome.err
+    rows = atlas.view(atlas.runs()[0].name).tables("one")["metrics"]
+    assert rows and all(row["standard_error"] is None and row["trajectories"] == 1 for row in rows)
+    assert not re.search(r"± (nan|inf)", (atlas.runs()[0] / "report.html").read_text("utf-8"))
 
 
 @pytest.mark.slow

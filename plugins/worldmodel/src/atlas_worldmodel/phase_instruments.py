@@ -76,9 +76,11 @@ def _record(context: StepContext, measures: Iterable[Measure]) -> None:
                 m.name.replace(",", "").replace(" ", "_"),
                 m.value,
                 m.standard_error,
-                UncertaintyKind.STANDARD_ERROR,
+                UncertaintyKind.UNCERTIFIED if m.standard_error is None else UncertaintyKind.STANDARD_ERROR,
                 num_samples=m.num_samples,
-                note="error over held-out trajectories, of one training",
+                note="of one held-out trajectory, so without an error"
+                if m.standard_error is None
+                else "error over held-out trajectories, of one training",
             )
         )
 

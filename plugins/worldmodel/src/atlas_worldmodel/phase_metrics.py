@@ -24,18 +24,18 @@ HORIZONS = (1, 5, 10)
 
 @frozen
 class Measure:
-    """A metric: mean over held-out trajectories with its standard error over them."""
+    """A metric: mean over held-out trajectories with its standard error over them, None for one alone."""
 
     name: str
     value: float
-    standard_error: float
+    standard_error: float | None
     num_samples: int
 
 
 def _over(name: str, of_each: torch.Tensor) -> Measure:
     """Return the mean of a number a trajectory, `[N]`."""
     values, count = of_each.double(), len(of_each)
-    error = float(values.std()) / math.sqrt(count) if count > 1 else math.inf
+    error = float(values.std()) / math.sqrt(count) if count > 1 else None
     return Measure(name, float(values.mean()), error, count)
 
 
@@ -80,6 +80,8 @@ def _perplexity(name: str, used: torch.Tensor, kinds: int) -> Measure:
         return entropy.exp()
 
     whole = counts.sum(0)
+    if number == 1:
+        return Measure(name, float(perplexity(whole)), None, number)
     without = perplexity(whole - counts)
     error = ((number - 1) / number * (without - without.mean()).square().sum()).sqrt()
     return Measure(name, float(perplexity(whole)), float(error), number)
@@ -135,7 +137,8 @@ def _root(name: str, squares: torch.Tensor) -> Measure:
     """Return the root of a mean square, its error by the delta method."""
     square = _over(name, squares)
     root = math.sqrt(square.value)
-    return Measure(name, root, square.standard_error / (2 * max(root, 1e-30)), square.num_samples)
+    error = None if square.standard_error is None else square.standard_error / (2 * max(root, 1e-30))
+    return Measure(name, root, error, square.num_samples)
 
 
 def _cut(values: torch.Tensor, length: int) -> torch.Tensor:

@@ -13,7 +13,7 @@ METRICS = TableSchema(
     columns=(
         Column("metric", "string", "Name of the metric.", required=True),
         Column("value", "number", "Mean over trajectories.", required=True),
-        Column("standard_error", "number", "Over trajectories.", required=True),
+        Column("standard_error", "number", "Over trajectories; empty where there is one."),
         Column("trajectories", "integer", "How many.", required=True),
     ),
     primary_key=("metric",),

@@ -62,8 +62,10 @@ def _audit(cells: Sequence[Mapping[str, Any]]) -> str:
     return _table(("parameters", *losses), ((name, *found) for name, found in rows.items()))
 
 
-def _with_error(value: float, error: float) -> str:
-    """Return a value and its error, both to the error's second digit."""
+def _with_error(value: float, error: float | None) -> str:
+    """Return a value and its error, both to the error's second digit; without one, the value alone."""
+    if error is None:
+        return _number(value)
     if not 0 < error < math.inf:
         return f"{_number(value)} ± {_number(error)}"
     decimals = max(0, 1 - math.floor(math.log10(error)))
