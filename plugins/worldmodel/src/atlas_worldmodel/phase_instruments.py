@@ -15,9 +15,9 @@ from atlas_topoencoder.instrument import objective_of
 
 from atlas.contracts import StepContext
 from atlas.objective import Objective
-from atlas.quantities import Quantity, UncertaintyKind
 from atlas_worldmodel.critic import settings_of
 from atlas_worldmodel.firewall import DYNAMICS, require_kept
+from atlas_worldmodel.held_out import held_out_quantity
 from atlas_worldmodel.joint import AtlasTerms
 from atlas_worldmodel.phase_metrics import Measure, measure_atlas, measure_drift, measure_world
 from atlas_worldmodel.phase_state import (
@@ -72,15 +72,8 @@ def _record(context: StepContext, measures: Iterable[Measure]) -> None:
     )
     for m in (one for one in found if one.name in _HEADLINES):
         context.record(
-            Quantity(
-                m.name.replace(",", "").replace(" ", "_"),
-                m.value,
-                m.standard_error,
-                UncertaintyKind.UNCERTIFIED if m.standard_error is None else UncertaintyKind.STANDARD_ERROR,
-                num_samples=m.num_samples,
-                note="of one held-out trajectory, so without an error"
-                if m.standard_error is None
-                else "error over held-out trajectories, of one training",
+            held_out_quantity(
+                m.name.replace(",", "").replace(" ", "_"), m.value, m.standard_error, m.num_samples
             )
         )
 

@@ -22,6 +22,7 @@ from atlas.randomness import RandomStreams
 from atlas_worldmodel.encoded_measurement import EncodedError, encoded_errors
 from atlas_worldmodel.encoded_trajectories import ball_chart, seen_encoder
 from atlas_worldmodel.fields import FieldSizes
+from atlas_worldmodel.held_out import held_out_quantity
 from atlas_worldmodel.observation_chart import ObservationChart, chart_facts, coordinates_of
 from atlas_worldmodel.phase_state import seen_trajectories
 from atlas_worldmodel.trajectories import Trajectories
@@ -188,13 +189,9 @@ def _row(error: Error) -> dict[str, Any]:
 
 
 def _quantity(error: Error) -> Quantity:
-    return Quantity(
-        f"open_loop_{error.horizon}",
-        error.mean,
-        error.standard_error,
-        UncertaintyKind.UNCERTIFIED if error.standard_error is None else UncertaintyKind.STANDARD_ERROR,
-        num_samples=error.windows,
-        note=f"error over held-out trajectories, of one training; a start 1e-3 off grows to {error.off:.2g}",
+    grown = f"a start 1e-3 off grows to {error.off:.2g}"
+    return held_out_quantity(
+        f"open_loop_{error.horizon}", error.mean, error.standard_error, error.windows, grown
     )
 
 
@@ -214,14 +211,7 @@ def _encoded_quantities(error: EncodedError) -> Iterator[Quantity]:
             f"decoded without texture, in scatters of the frames; {error.floor:.2g} by the encoder itself",
         ),
     ):
-        yield Quantity(
-            f"{name}_{error.horizon}",
-            value,
-            uncertainty,
-            UncertaintyKind.UNCERTIFIED if uncertainty is None else UncertaintyKind.STANDARD_ERROR,
-            num_samples=error.windows,
-            note=f"{note}; error over held-out trajectories, of one training",
-        )
+        yield held_out_quantity(f"{name}_{error.horizon}", value, uncertainty, error.windows, note)
 
 
 def _paths(context: StepContext, fit: WorldFit, held: Trajectories) -> None:
